@@ -1,0 +1,59 @@
+package api
+
+// Empty is the parameter or result of a method that has none.
+type Empty struct{}
+
+// Ref names a VM, image or kernel: by name, id, or a prefix of an id that only one has.
+type Ref struct {
+	Ref string `json:"ref"`
+}
+
+// Ping is the result of daemon.ping.
+type Ping struct {
+	Protocol int    `json:"protocol"` // [ProtocolVersion]
+	Version  string `json:"version"`  // build version of the daemon
+	PID      int    `json:"pid"`
+}
+
+// Info is the result of daemon.info.
+type Info struct {
+	Ping
+	StartedAt string `json:"started_at"` // RFC 3339
+	Root      string `json:"root,omitempty"`
+	StateDir  string `json:"state_dir"`
+	RunDir    string `json:"run_dir"`
+	CacheDir  string `json:"cache_dir"`
+	Config    string `json:"config"` // path of the configuration file
+	Log       string `json:"log"`    // path of the daemon's log
+	Running   int    `json:"running"`
+	VMs       int    `json:"vms"`
+	VMM       string `json:"vmm"` // what `vmm = "auto"` means on this host, with its accelerator
+	VMMReason string `json:"vmm_reason"`
+	Cloner    string `json:"cloner"`
+	Network   string `json:"network"`
+}
+
+// Check is one finding of daemon.doctor.
+type Check struct {
+	Name   string `json:"name"`
+	Status string `json:"status"` // ok, warn, fail, skip
+	Detail string `json:"detail"`
+	Fix    string `json:"fix,omitempty"` // what to do, for warn and fail
+}
+
+// Doctor is the result of daemon.doctor.
+type Doctor struct {
+	Checks []Check `json:"checks"`
+}
+
+// ConfigValue is one configuration key with its value and origin.
+type ConfigValue struct {
+	Key    string `json:"key"`
+	Value  string `json:"value"`
+	Origin string `json:"origin"` // default, file PATH, environment NAME, flag
+}
+
+// ConfigList is the result of daemon.config.
+type ConfigList struct {
+	Values []ConfigValue `json:"values"`
+}

@@ -1,0 +1,69 @@
+package api
+
+import "time"
+
+// Image is a root filesystem that VMs are cloned from.
+type Image struct {
+	ID        string    `json:"id"`
+	Name      string    `json:"name"`
+	Managed   bool      `json:"managed"` // false: registered, its files are the user's
+	Kernel    string    `json:"kernel"`  // name of the kernel it is booted with by default
+	Init      string    `json:"init"`
+	Source    string    `json:"source"`    // what it was made from, such as debian:bookworm
+	Digest    string    `json:"digest"`    // sha256 of the root filesystem's tar
+	RootSize  int64     `json:"root_size"` // bytes, as the guest sees it
+	WorkSize  int64     `json:"work_size"` // bytes, of the work-seed
+	Allocated int64     `json:"allocated"` // bytes on the host's disk
+	Packages  int       `json:"packages"`  // how many, 0 when unknown
+	Created   time.Time `json:"created"`
+	VMs       []string  `json:"vms,omitempty"` // names of the VMs that use it
+	Dir       string    `json:"dir"`
+}
+
+// ImageList is the result of image.list.
+type ImageList struct {
+	Images []Image `json:"images"`
+}
+
+// ImageBuild is the parameter of image.build.begin: a Debian root filesystem made with mmdebstrap.
+type ImageBuild struct {
+	Name     string   `json:"name"`
+	Suite    string   `json:"suite,omitempty"`    // bookworm by default
+	Variant  string   `json:"variant,omitempty"`  // mmdebstrap's; apt by default
+	Packages []string `json:"packages,omitempty"` // on top of the default ones
+	Mirror   string   `json:"mirror,omitempty"`   // default: the host's apt sources
+	Kernel   string   `json:"kernel,omitempty"`
+	Init     string   `json:"init,omitempty"`      // agent by default
+	RootSize int64    `json:"root_size,omitempty"` // bytes
+	Replace  bool     `json:"replace,omitempty"`   // take the name over from an existing image
+}
+
+// Kernel is a kernel image with its modules and facts.
+type Kernel struct {
+	ID        string            `json:"id"`
+	Name      string            `json:"name"`
+	Release   string            `json:"release"` // uname -r
+	Arch      string            `json:"arch"`    // x86_64
+	Source    string            `json:"source"`
+	Format    string            `json:"format"`          // elf or bzimage
+	Allocated int64             `json:"allocated"`       // bytes on the host's disk
+	Facts     map[string]string `json:"facts,omitempty"` // CONFIG_ values that matter: y, m or n
+	Created   time.Time         `json:"created"`
+	Images    []string          `json:"images,omitempty"` // names of the images that name it
+	Dir       string            `json:"dir"`
+}
+
+// KernelList is the result of kernel.list.
+type KernelList struct {
+	Kernels []Kernel `json:"kernels"`
+}
+
+// KernelImport is the parameter of kernel.import.begin. Exactly one of Deb, Host and Path is set.
+type KernelImport struct {
+	Name    string `json:"name,omitempty"`
+	Deb     string `json:"deb,omitempty"`     // a Debian package's name, or the path of a .deb
+	Host    bool   `json:"host,omitempty"`    // the running host's kernel and modules
+	Path    string `json:"path,omitempty"`    // a kernel image, bzImage or ELF
+	Modules string `json:"modules,omitempty"` // with Path: a directory lib/modules/RELEASE
+	Config  string `json:"config,omitempty"`  // with Path: its configuration file, when it is not built in
+}

@@ -1,0 +1,130 @@
+package api
+
+import (
+	"time"
+
+	"github.com/banger-vm/banger/api/guestapi"
+)
+
+// VM is one VM as the daemon reports it. Sizes are bytes unless a name says MiB.
+type VM struct {
+	ID         string      `json:"id"`
+	Name       string      `json:"name"`
+	State      string      `json:"state"` // created, starting, running, paused, stopping, stopped, failed
+	Image      string      `json:"image"`
+	ImageID    string      `json:"image_id"`
+	Kernel     string      `json:"kernel"`
+	KernelID   string      `json:"kernel_id"`
+	VMM        string      `json:"vmm"`              // as asked: auto, qemu, firecracker
+	Engine     string      `json:"engine,omitempty"` // what runs it now, such as qemu/tcg
+	Init       string      `json:"init"`
+	VCPU       int         `json:"vcpu"`
+	MemMiB     int         `json:"mem_mib"`
+	RootSize   int64       `json:"root_size"`
+	DiskSize   int64       `json:"disk_size"`
+	NAT        bool        `json:"nat"`
+	Env        []string    `json:"env,omitempty"`
+	Address    string      `json:"address,omitempty"` // of the guest, where the host can reach it
+	MAC        string      `json:"mac,omitempty"`
+	PID        int         `json:"pid,omitempty"` // of the VMM, when running
+	BootID     string      `json:"boot_id,omitempty"`
+	LastError  string      `json:"last_error,omitempty"`
+	Conditions []Condition `json:"conditions,omitempty"`
+	Workspace  *Workspace  `json:"workspace,omitempty"`
+	Created    time.Time   `json:"created"`
+	Started    time.Time   `json:"started,omitzero"`
+	Stopped    time.Time   `json:"stopped,omitzero"`
+	LastUsed   time.Time   `json:"last_used,omitzero"`
+}
+
+// Condition is something that is wrong with a VM which runs all the same.
+type Condition struct {
+	Type    string    `json:"type"`
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
+// VMList is the result of vm.list, oldest first.
+type VMList struct {
+	VMs []VM `json:"vms"`
+}
+
+// VMCreate is the parameter of vm.create and vm.create.begin. Zero values mean the configured default.
+type VMCreate struct {
+	Name     string   `json:"name,omitempty"`
+	Image    string   `json:"image,omitempty"`
+	Kernel   string   `json:"kernel,omitempty"`
+	VMM      string   `json:"vmm,omitempty"`
+	Init     string   `json:"init,omitempty"`
+	VCPU     int      `json:"vcpu,omitempty"`
+	MemMiB   int      `json:"mem_mib,omitempty"`
+	RootSize int64    `json:"root_size,omitempty"` // bytes
+	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk
+	NAT      *bool    `json:"nat,omitempty"`
+	Env      []string `json:"env,omitempty"` // NAME=VALUE
+	Start    bool     `json:"start,omitempty"`
+	// Ephemeral VMs are deleted, workspace and all, by the next daemon start when nobody came back for them: `vm run --rm`.
+	Ephemeral bool `json:"ephemeral,omitempty"`
+}
+
+// VMStop is the parameter of vm.stop.
+type VMStop struct {
+	Ref
+	// TimeoutMS is how long the guest may take before it is killed; 0 is the default, 20 s.
+	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+}
+
+// VMDelete is the parameter of vm.delete. Without Force a running VM, and one with unexported workspace changes, is
+// refused.
+type VMDelete struct {
+	Ref
+	Force bool `json:"force,omitempty"`
+}
+
+// VMLogs is the parameter of vm.logs, a stream of raw bytes.
+type VMLogs struct {
+	Ref
+	Source string `json:"source,omitempty"` // console (default) or vmm
+	Tail   int    `json:"tail,omitempty"`   // lines from the end; 0 is all
+	Follow bool   `json:"follow,omitempty"`
+}
+
+// VMExec is the parameter of vm.exec, a stream of frames; the result is guestapi.ExecStarted.
+type VMExec struct {
+	Ref
+	guestapi.ExecSpec
+}
+
+// VMDial is the parameter of vm.dial, a stream of raw bytes. SSH true reaches the agent's SSH server without a network.
+type VMDial struct {
+	Ref
+	guestapi.Dial
+	SSH bool `json:"ssh,omitempty"`
+}
+
+// VMCopyIn is the parameter of vm.copy-in, a stream of frames.
+type VMCopyIn struct {
+	Ref
+	guestapi.TarIn
+}
+
+// VMCopyOut is the parameter of vm.copy-out, a stream of frames.
+type VMCopyOut struct {
+	Ref
+	guestapi.TarOut
+}
+
+// VMSSH is what an SSH client needs to reach a VM.
+type VMSSH struct {
+	Name       string `json:"name"`
+	User       string `json:"user"`
+	Identity   string `json:"identity"`    // path of the private key
+	KnownHosts string `json:"known_hosts"` // path of banger's own known_hosts file
+	HostAlias  string `json:"host_alias"`  // HostKeyAlias under which the key is pinned
+}
+
+// VMHealth is the result of vm.health.
+type VMHealth struct {
+	guestapi.Hello
+	Stats guestapi.Stats `json:"stats"`
+}

@@ -1,0 +1,46 @@
+package api
+
+import (
+	"time"
+
+	"github.com/banger-vm/banger/api/guestapi"
+)
+
+// Workspace is a git repository that was carried into a guest.
+type Workspace struct {
+	GuestPath  string    `json:"guest_path"`
+	Source     string    `json:"source"`      // the repository's root on the host
+	Branch     string    `json:"branch"`      // checked out in the guest; empty when detached
+	BaseCommit string    `json:"base_commit"` // the commit it started from
+	BaseTree   string    `json:"base_tree"`   // tree id of exactly what was carried in, uncommitted changes included
+	Prepared   time.Time `json:"prepared"`
+	// ExportedTree is the tree of the last successful export, so that "unexported" can be told.
+	ExportedTree string    `json:"exported_tree,omitempty"`
+	Exported     time.Time `json:"exported,omitzero"`
+	// Changes is what was known when the VM last stopped: clean, changed, unknown; empty while it runs.
+	Changes string `json:"changes,omitempty"`
+}
+
+// WorkPrepare is the parameter of workspace.prepare, a stream of frames: stdin carries the workspace as one tar (see
+// internal/workspace), exit says how it went. The record is written before the first byte is taken.
+type WorkPrepare struct {
+	Ref
+	Workspace Workspace `json:"workspace"`
+}
+
+// WorkStatus is the result of workspace.status.
+type WorkStatus struct {
+	Workspace  Workspace           `json:"workspace"`
+	Unexported bool                `json:"unexported"` // there are changes that no export has carried out
+	Status     guestapi.WorkStatus `json:"status"`
+}
+
+// WorkExport is the parameter of workspace.export, a stream of frames: stdout carries the export, exit ends it; the
+// result line is a guestapi.WorkOutReply.
+type WorkExport struct {
+	Ref
+	Format string `json:"format,omitempty"` // patch (default), bundle, tar
+	// Base is what a patch is made against: "import" (default), the exact tree that was carried in; or "commit", the base
+	// commit, so that what was uncommitted on the host is part of it.
+	Base string `json:"base,omitempty"`
+}

@@ -1,0 +1,140 @@
+// Package banger holds the domain's words: VMs, images, kernels, workspaces, their ids, states and names. It does no I/O
+// and imports nothing of ours but error kinds.
+package banger
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"time"
+
+	"github.com/banger-vm/banger/api/guestapi"
+)
+
+// VMID identifies a VM for its whole life: 12 lower-case hex digits.
+type VMID string
+
+// ImageID identifies an image: 12 lower-case hex digits.
+type ImageID string
+
+// KernelID identifies a kernel: 12 lower-case hex digits.
+type KernelID string
+
+// OperationID identifies an operation: 12 lower-case hex digits.
+type OperationID string
+
+// NewID returns a fresh random id.
+func NewID[T ~string]() T {
+	var b [6]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return T(hex.EncodeToString(b[:]))
+}
+
+// VM is one microVM: identity, intent, and what last became of it.
+type VM struct {
+	ID         VMID        `json:"id"`
+	Name       string      `json:"name"`
+	State      State       `json:"state"`
+	Spec       Spec        `json:"spec"`
+	LastError  string      `json:"last_error,omitempty"`
+	Conditions []Condition `json:"conditions,omitempty"`
+	Workspace  *Workspace  `json:"workspace,omitempty"`
+	Created    time.Time   `json:"created"`
+	Started    time.Time   `json:"started,omitzero"`
+	Stopped    time.Time   `json:"stopped,omitzero"`
+	LastUsed   time.Time   `json:"last_used,omitzero"`
+}
+
+// Spec is what a VM is to be. It is complete: defaults and references were resolved when the VM was created.
+type Spec struct {
+	ImageID   ImageID           `json:"image_id"`
+	Image     string            `json:"image"` // name at creation, for people
+	KernelID  KernelID          `json:"kernel_id"`
+	Kernel    string            `json:"kernel"`
+	VMM       string            `json:"vmm"` // auto or a driver's name
+	Init      guestapi.InitMode `json:"init"`
+	VCPU      int               `json:"vcpu"`
+	MemMiB    int               `json:"mem_mib"`
+	RootSize  int64             `json:"root_size"` // bytes
+	WorkSize  int64             `json:"work_size"` // bytes
+	NAT       bool              `json:"nat"`
+	Env       []string          `json:"env,omitempty"`
+	Cloner    string            `json:"cloner"` // the disk cloner that made the VM's disks
+	Ephemeral bool              `json:"ephemeral,omitempty"`
+	HostKey   Secret            `json:"host_key"` // OpenSSH PEM
+	MachineID string            `json:"machine_id"`
+	MAC       string            `json:"mac"`
+}
+
+// Condition is something wrong with a VM that runs all the same.
+type Condition struct {
+	Type    string    `json:"type"` // one word, such as network
+	Message string    `json:"message"`
+	Since   time.Time `json:"since"`
+}
+
+// Workspace is a git repository that was carried into a VM.
+type Workspace struct {
+	GuestPath    string    `json:"guest_path"`
+	Source       string    `json:"source"`
+	Branch       string    `json:"branch"`
+	BaseCommit   string    `json:"base_commit"`
+	BaseTree     string    `json:"base_tree"`
+	Prepared     time.Time `json:"prepared"`
+	ExportedTree string    `json:"exported_tree,omitempty"`
+	Exported     time.Time `json:"exported,omitzero"`
+	Changes      Changes   `json:"changes,omitempty"`
+}
+
+// Changes is what is known of a workspace whose VM does not run.
+type Changes string
+
+// What can be known. The empty value means that the guest must be asked.
+const (
+	ChangesClean   Changes = "clean"
+	ChangesPresent Changes = "changed"
+	ChangesUnknown Changes = "unknown"
+)
+
+// Image is a root filesystem that root disks are cloned from. Its files are in a directory that its id names.
+type Image struct {
+	ID       ImageID           `json:"id"`
+	Name     string            `json:"name"`
+	Managed  bool              `json:"managed"`
+	Kernel   string            `json:"kernel"` // name of the kernel to boot with
+	Init     guestapi.InitMode `json:"init"`
+	Source   string            `json:"source"`
+	Digest   string            `json:"digest"` // sha256:HEX of the root filesystem's tar
+	RootSize int64             `json:"root_size"`
+	WorkSize int64             `json:"work_size"` // 0: no work-seed
+	Packages int               `json:"packages,omitempty"`
+	Created  time.Time         `json:"created"`
+	Rootfs   string            `json:"rootfs"`              // path of rootfs.ext4
+	WorkSeed string            `json:"work_seed,omitempty"` // path of work-seed.ext4
+}
+
+// Kernel is a kernel image with its modules and the facts about its configuration.
+type Kernel struct {
+	ID      KernelID `json:"id"`
+	Name    string   `json:"name"`
+	Release string   `json:"release"`
+	Arch    string   `json:"arch"`
+	Source  string   `json:"source"`
+	Format  string   `json:"format"` // elf or bzimage
+	Image   string   `json:"image"`  // path
+	Base    string   `json:"base"`   // path of a directory with the boot modules, in the order of BootModules
+	// BootModules are file names below Base, in load order; LateModules are paths below lib/modules/RELEASE.
+	BootModules []string          `json:"boot_modules"`
+	LateModules []string          `json:"late_modules,omitempty"`
+	Modules     string            `json:"modules,omitempty"`      // path of the module tree's file system image
+	ModulesType string            `json:"modules_type,omitempty"` // its type, such as ext4
+	Facts       map[string]string `json:"facts,omitempty"`
+	Created     time.Time         `json:"created"`
+}
+
+// Secret is text that logs and prints as "[redacted]".
+type Secret string
+
+func (Secret) String() string { return "[redacted]" }
+
+// GoString keeps %#v from showing the secret.
+func (Secret) GoString() string { return "[redacted]" }

@@ -1,0 +1,61 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
+
+// StartTime returns field 22 of /proc/PID/stat: when the process started, in clock ticks since boot (proc_pid_stat(5)).
+// Together with the pid it identifies a process. A pid that no process has, and a zombie, are of kind not-found.
+func StartTime(pid int) (uint64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return 0, errkind.New(api.KindNotFound, "no process %d", pid)
+	}
+	if err != nil {
+		return 0, err
+	}
+	// The command name, field 2, is in parentheses and may contain anything; fields are counted after the last one.
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat: %d fields after the name", pid, len(f))
+	}
+	if f[0][0] == 'Z' || f[0][0] == 'X' {
+		return 0, errkind.New(api.KindNotFound, "process %d has ended", pid)
+	}
+	return strconv.ParseUint(string(f[19]), 10, 64)
+}
+
+// Detached starts argv as a process of its own: new session, no controlling terminal, standard streams as given (nil is
+// /dev/null), no other descriptor inherited. It returns once the program has been executed; the process outlives the caller.
+// The caller must Wait for it or have it reaped otherwise.
+func Detached(argv, env []string, dir string, stdout, stderr *os.File) (*os.Process, error) {
+	path, err := LookPath(argv[0])
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.Command(path, argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = env
+	if stdout != nil {
+		cmd.Stdout = stdout
+	}
+	if stderr != nil {
+		cmd.Stderr = stderr
+	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+	}
+	return cmd.Process, nil
+}

@@ -1,0 +1,112 @@
+// Package vmm is the contract between banger and the programs that run VMs.
+//
+// A [Driver] starts machines; a [Machine] is one running VMM process. The contract in full:
+//
+//   - Start either returns a machine or leaves nothing: no process, socket, cgroup or temporary file. ctx bounds the start
+//     only: a machine outlives the call, the client and the daemon (own session, own cgroup, no inherited descriptors).
+//   - A machine is known durably by its [Handle]. The caller stores it; Adopt proves it against the kernel (pid and start
+//     time) and attaches to the live process. Adopt of a handle whose process is provably gone returns an error of kind
+//     not-found after it removed the process's sockets; any other failure leaves everything as it is.
+//   - Exited is closed once the process is gone and was reaped or proven dead. Exit is valid from then on.
+//   - Kill is idempotent, returns when the process is gone, and removes the machine's sockets and cgroup. A machine that
+//     dies by itself is cleaned in the same way before Exited closes.
+//   - All methods are safe for concurrent use.
+//
+// What a driver can do beyond that it says in [Features] and offers by optional interfaces. The conformance suite is
+// package vmmtest; every driver passes it, the fake too.
+package vmm
+
+import (
+	"context"
+	"net"
+	"time"
+
+	"github.com/banger-vm/banger/internal/banger"
+)
+
+// Driver starts and adopts machines of one VMM.
+type Driver interface {
+	Name() string
+	Features() Features
+	// Check reports everything that keeps the driver from starting spec on this host, all at once.
+	Check(ctx context.Context, spec Spec) []Problem
+	Start(ctx context.Context, spec Spec) (Machine, error)
+	Adopt(ctx context.Context, h Handle) (Machine, error)
+}
+
+// Machine is one running VMM process.
+type Machine interface {
+	Handle() Handle
+	// DialAgent connects to the host's end of the control channel. One connection at a time: a new one ends the old one.
+	DialAgent(ctx context.Context) (net.Conn, error)
+	Exited() <-chan struct{}
+	Exit() Exit
+	Kill(ctx context.Context) error
+}
+
+// Features are facts about a driver on this host.
+type Features struct {
+	Accel     string   // kvm or tcg
+	Engine    string   // for people: name, version, accelerator, such as "qemu 7.2.22 (tcg)"
+	Formats   []string // disk formats it opens: raw, qcow2
+	UserNet   bool     // has a user-mode network stack
+	Tap       bool
+	Pause     bool
+	Snapshot  bool
+	MinMemMiB int // smallest guest memory that boots
+}
+
+// Problem is one thing that prevents a start, with what to do about it.
+type Problem struct {
+	Detail string
+	Fix    string
+}
+
+// Spec is everything a driver needs to start a machine. Paths are absolute.
+type Spec struct {
+	ID     banger.VMID
+	Name   string
+	Dir    string // the VM's directory: console.log and vmm.log are written here
+	RunDir string // the VM's directory for sockets; exists, private
+	VCPU   int
+	MemMiB int
+	Kernel string // ELF vmlinux, or bzImage
+	Initrd string
+	Args   string // more kernel command line, after the driver's own
+	Disks  []Disk // in order: vda, vdb, …
+	NIC    *NIC
+}
+
+// Disk is one virtio block device.
+type Disk struct {
+	Path     string
+	Format   string // raw or qcow2
+	ReadOnly bool
+}
+
+// NIC is the VM's network interface.
+type NIC struct {
+	MAC string
+	Tap string // tap device; empty: the VMM's user-mode stack
+	// User-mode stack only.
+	Restrict bool // no traffic leaves the stack
+}
+
+// Handle is what is needed to find a machine again, stored as JSON. Pid and StartTime together prove identity: a pid alone is reused.
+type Handle struct {
+	Driver    string            `json:"driver"`
+	ID        banger.VMID       `json:"id"`
+	PID       int               `json:"pid"`
+	StartTime uint64            `json:"start_time"` // field 22 of /proc/PID/stat, in clock ticks since boot (proc_pid_stat(5))
+	Dir       string            `json:"dir"`
+	RunDir    string            `json:"run_dir"`
+	Engine    string            `json:"engine"`
+	Extra     map[string]string `json:"extra,omitempty"` // the driver's own: socket paths, cgroup
+}
+
+// Exit says how a machine ended.
+type Exit struct {
+	At     time.Time
+	Reason string // for people: "guest powered off", "killed", "qemu exited with status 1: …"
+	Clean  bool   // the guest powered off by itself
+}
