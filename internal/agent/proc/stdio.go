@@ -1,0 +1,190 @@
+package proc
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// After a process has ended, everything it wrote is in its pipes. A child it left behind may hold them open, silent or
+// writing for ever, so what still comes is read until its end, but at most for drainWait of waiting in all, not counting
+// the time the receiver takes, and at most drainBytes: enough for a `tee` behind the process to finish.
+const (
+	drainWait  = 500 * time.Millisecond
+	drainBytes = 1 << 20
+)
+
+// copySize is that of a pipe on Linux, and of the largest frame.
+const copySize = 64 << 10
+
+var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+// stdio is the agent's side of a process's standard streams.
+type stdio struct {
+	childEnds []*os.File
+	stdin     *os.File // our end of the pipe; nil without one
+	source    io.Reader
+	outputs   []*output
+	copying   sync.WaitGroup
+}
+
+// openStdio makes the three descriptors of the child, which closeChildEnds or their owners close.
+func (s *Supervisor) openStdio(spec Spec) (*stdio, []uintptr, error) {
+	std := &stdio{}
+	stdin, err := std.input(spec.Stdin, s.devNull)
+	var stdout, stderr *os.File
+	if err == nil {
+		stdout, err = std.output(spec.Stdout, s.devNull)
+	}
+	if err == nil {
+		stderr, err = std.output(spec.Stderr, s.devNull)
+	}
+	if err != nil {
+		std.closeChildEnds()
+		std.abandon()
+		return nil, nil, err
+	}
+	return std, []uintptr{stdin.Fd(), stdout.Fd(), stderr.Fd()}, nil
+}
+
+func (s *stdio) input(r io.Reader, devNull func() (*os.File, error)) (*os.File, error) {
+	switch r := r.(type) {
+	case nil:
+		return devNull()
+	case *os.File:
+		return r, nil
+	}
+	child, ours, err := pipe(0)
+	if err != nil {
+		return nil, err
+	}
+	s.childEnds = append(s.childEnds, child)
+	s.stdin, s.source = ours, r
+	return child, nil
+}
+
+func (s *stdio) output(w io.Writer, devNull func() (*os.File, error)) (*os.File, error) {
+	switch w := w.(type) {
+	case nil:
+		return devNull()
+	case *os.File:
+		return w, nil
+	}
+	child, ours, err := pipe(1)
+	if err != nil {
+		return nil, err
+	}
+	s.childEnds = append(s.childEnds, child)
+	s.outputs = append(s.outputs, &output{src: ours, dst: w})
+	return child, nil
+}
+
+// pipe returns a pipe whose end number child (0 reads, 1 writes) blocks, as programs expect, and whose other end does
+// not, so that the runtime can wait for it without a thread. os.Pipe would need four more system calls for that.
+func pipe(child int) (theirs, ours *os.File, err error) {
+	var fds [2]int
+	if err := syscall.Pipe2(fds[:], syscall.O_CLOEXEC); err != nil {
+		return nil, nil, os.NewSyscallError("pipe2", err)
+	}
+	if err := syscall.SetNonblock(fds[1-child], true); err != nil {
+		syscall.Close(fds[0])
+		syscall.Close(fds[1])
+		return nil, nil, os.NewSyscallError("fcntl", err)
+	}
+	return os.NewFile(uintptr(fds[child]), "pipe"), os.NewFile(uintptr(fds[1-child]), "pipe"), nil
+}
+
+// StdinPipe returns a pipe for [Spec].Stdin: the child's end, which the caller closes after Start, and the end that
+// writes to it. Closing the latter also ends a write that waits.
+func StdinPipe() (child, w *os.File, err error) { return pipe(0) }
+
+func (s *stdio) closeChildEnds() {
+	for _, f := range s.childEnds {
+		f.Close()
+	}
+}
+
+// abandon closes our ends, for a process that was never started.
+func (s *stdio) abandon() {
+	if s.stdin != nil {
+		s.stdin.Close()
+	}
+	for _, o := range s.outputs {
+		o.src.Close()
+	}
+}
+
+// start begins to copy.
+func (s *stdio) start() {
+	for _, o := range s.outputs {
+		s.copying.Go(o.run)
+	}
+	if s.stdin != nil {
+		go func() {
+			_, _ = io.Copy(s.stdin, s.source) // a process that does not read its input is no error
+			s.stdin.Close()
+		}()
+	}
+}
+
+// ended says that the process has ended: nobody reads the input any more, and the outputs have a limit from now on.
+func (s *stdio) ended() {
+	if s.stdin != nil {
+		s.stdin.Close()
+	}
+	for _, o := range s.outputs {
+		o.ended.Store(true)
+		_ = o.src.SetReadDeadline(time.Unix(1, 0)) // wakes run; fails when the output has ended as well
+	}
+}
+
+func (s *stdio) wait() { s.copying.Wait() }
+
+// output carries one stream from a process to its receiver.
+type output struct {
+	src   *os.File
+	dst   io.Writer
+	ended atomic.Bool // the process has ended
+}
+
+// run copies until the stream ends. When the receiver fails, it closes the pipe, and the process gets SIGPIPE.
+func (o *output) run() {
+	defer o.src.Close()
+	buf := buffers.Get().(*[copySize]byte)
+	defer buffers.Put(buf)
+	for !o.ended.Load() {
+		n, err := o.src.Read(buf[:])
+		if n > 0 {
+			if _, err := o.dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		}
+	}
+	o.drain(buf)
+}
+
+// drain copies what still comes after the process has ended.
+func (o *output) drain(buf *[copySize]byte) {
+	for wait, left := drainWait, drainBytes; wait > 0 && left > 0; {
+		begin := time.Now()
+		_ = o.src.SetReadDeadline(begin.Add(wait)) // a pipe has deadlines
+		n, err := o.src.Read(buf[:])
+		wait -= time.Since(begin)
+		left -= n
+		if n > 0 {
+			if _, err := o.dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) { // a late wake-up of run's is no reason to stop
+			return
+		}
+	}
+}
