@@ -37,9 +37,9 @@ func StartTime(pid int) (uint64, error) {
 }
 
 // Detached starts argv as a process of its own: new session, no controlling terminal, standard streams as given (nil is
-// /dev/null), no other descriptor inherited. It returns once the program has been executed; the process outlives the caller.
+// /dev/null), files as its descriptors 3, 4, …, no other descriptor inherited. It returns once the program has been executed; the process outlives the caller.
 // The caller must Wait for it or have it reaped otherwise.
-func Detached(argv, env []string, dir string, stdout, stderr *os.File) (*os.Process, error) {
+func Detached(argv, env []string, dir string, stdout, stderr *os.File, files ...*os.File) (*os.Process, error) {
 	path, err := LookPath(argv[0])
 	if err != nil {
 		return nil, err
@@ -53,6 +53,7 @@ func Detached(argv, env []string, dir string, stdout, stderr *os.File) (*os.Proc
 	if stderr != nil {
 		cmd.Stderr = stderr
 	}
+	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", argv[0], err)

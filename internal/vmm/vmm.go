@@ -2,14 +2,20 @@
 //
 // A [Driver] starts machines; a [Machine] is one running VMM process. The contract in full:
 //
-//   - Start either returns a machine or leaves nothing: no process, socket, cgroup or temporary file. ctx bounds the start
-//     only: a machine outlives the call, the client and the daemon (own session, own cgroup, no inherited descriptors).
+//   - Start either returns a machine or leaves nothing: no process, socket, cgroup or temporary file; only the logs in
+//     Spec.Dir stay, for the reader of the error. ctx bounds the start only: a machine outlives the call, the client and
+//     the daemon (own session, own cgroup, no inherited descriptors). A RunDir whose machine is alive is of kind busy.
 //   - A machine is known durably by its [Handle]. The caller stores it; Adopt proves it against the kernel (pid and start
 //     time) and attaches to the live process. Adopt of a handle whose process is provably gone returns an error of kind
-//     not-found after it removed the process's sockets; any other failure leaves everything as it is.
+//     not-found after it removed the process's sockets; any other failure leaves everything as it is. A handle of another
+//     driver is of kind invalid.
 //   - Exited is closed once the process is gone and was reaped or proven dead. Exit is valid from then on.
-//   - Kill is idempotent, returns when the process is gone, and removes the machine's sockets and cgroup. A machine that
-//     dies by itself is cleaned in the same way before Exited closes.
+//   - Kill is idempotent, returns when the process is gone, and removes the machine's sockets and cgroup. When its ctx ends
+//     first, it returns ctx's error and the kill goes on. A machine that dies by itself is cleaned in the same way before
+//     Exited closes.
+//   - DialAgent of a machine that has ended is of kind unavailable.
+//   - The guest's console is written to [ConsoleLog] in Spec.Dir while a daemon follows the machine. The logs are bounded:
+//     a guest that prints for ever does not fill the disk.
 //   - All methods are safe for concurrent use.
 //
 // What a driver can do beyond that it says in [Features] and offers by optional interfaces. The conformance suite is
@@ -22,6 +28,19 @@ import (
 	"time"
 
 	"github.com/banger-vm/banger/internal/banger"
+)
+
+// The logs of a machine, in Spec.Dir. A full one is renamed to have [RotatedSuffix], over an older one.
+const (
+	ConsoleLog    = "console.log" // what the guest printed on its serial console
+	VMMLog        = "vmm.log"     // what the VMM printed, for the present or last start
+	RotatedSuffix = ".1"
+)
+
+// Accelerators, as in [Features] and [BootFacts].
+const (
+	AccelKVM = "kvm"
+	AccelTCG = "tcg"
 )
 
 // Driver starts and adopts machines of one VMM.
@@ -46,7 +65,7 @@ type Machine interface {
 
 // Features are facts about a driver on this host.
 type Features struct {
-	Accel     string   // kvm or tcg
+	Accel     string   // AccelKVM or AccelTCG
 	Engine    string   // for people: name, version, accelerator, such as "qemu 7.2.22 (tcg)"
 	Formats   []string // disk formats it opens: raw, qcow2
 	UserNet   bool     // has a user-mode network stack
