@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+func TestMigrations(t *testing.T) {
+	ctx := t.Context()
+	exec := func(t *testing.T, path, statement string) {
+		t.Helper()
+		db, err := connect(path, "immediate", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open := func(path string) error {
+		s, err := Open(ctx, path)
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+
+	t.Run("a database of a newer banger is refused with words", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		if err := open(path); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, path, "PRAGMA user_version = 99")
+		err := open(path)
+		if !errkind.Is(err, api.KindPrecondition) || !strings.Contains(err.Error(), "version 99") || errkind.Hint(err) == "" {
+			t.Errorf("got %v, hint %q", err, errkind.Hint(err))
+		}
+	})
+	t.Run("another program's database is refused and left alone", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		exec(t, path, "CREATE TABLE bookmarks (a)")
+		if err := open(path); !errkind.Is(err, api.KindPrecondition) {
+			t.Errorf("got %v", err)
+		}
+		exec(t, path, "INSERT INTO bookmarks VALUES (1)")
+	})
+	t.Run("each is applied once, and one that fails is undone", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		db, err := connect(path, "immediate", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		first := "PRAGMA application_id = 0x62616e67; CREATE TABLE one (a) STRICT;"
+		files := fstest.MapFS{
+			"0001_a.sql": {Data: []byte(strings.Replace(first, "(a)", "(a TEXT)", 1))},
+			"0002_b.sql": {Data: []byte("CREATE TABLE two (a TEXT) STRICT; CREATE TABLE oops (")},
+		}
+		if err := migrate(ctx, db, files); err == nil || !strings.Contains(err.Error(), "0002_b.sql") {
+			t.Fatalf("got %v", err)
+		}
+		if v, err := checkFile(ctx, db, 2); v != 1 || err != nil {
+			t.Fatalf("version %d, %v", v, err)
+		}
+		files["0002_b.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE two (a TEXT) STRICT;")}
+		for range 2 {
+			if err := migrate(ctx, db, files); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if v, err := checkFile(ctx, db, 2); v != 2 || err != nil {
+			t.Errorf("version %d, %v", v, err)
+		}
+	})
+	t.Run("a gap in the numbers is a defect", func(t *testing.T) {
+		db, err := connect(filepath.Join(t.TempDir(), "x.db"), "immediate", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := migrate(ctx, db, fstest.MapFS{"0002_b.sql": {}}); !errkind.Is(err, api.KindInternal) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+func TestConnections(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "x.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1"} {
+		var got string
+		if err := s.write.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("%s is %q, want %q (%v)", pragma, got, want, err)
+		}
+	}
+	if _, err := s.read.ExecContext(context.Background(), "DELETE FROM vm"); err == nil {
+		t.Error("a reader could write")
+	}
+}

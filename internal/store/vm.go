@@ -1,0 +1,73 @@
+package store
+
+import (
+	"context"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+var vms = table[banger.VM]{
+	name: "vm", noun: "VM", list: "banger vm list", extra: ", image_id, kernel_id",
+	row: func(v banger.VM) record {
+		return record{id: string(v.ID), name: v.Name, created: v.Created,
+			extra: []any{orNull(v.Spec.ImageID), orNull(v.Spec.KernelID)}}
+	},
+}
+
+// orNull makes an empty id NULL, which refers to nothing.
+func orNull[ID ~string](id ID) any {
+	if id == "" {
+		return nil
+	}
+	return string(id)
+}
+
+// CreateVM stores a new VM. A name or id that is taken is of kind exists; an image or kernel id that no record has is of
+// kind not-found.
+func (s *Store) CreateVM(ctx context.Context, vm banger.VM) error {
+	return vms.insert(ctx, s.write, vm)
+}
+
+// GetVM returns the VM that ref means: its name, its id, or a prefix that only its id has; a name wins. Kinds: not-found,
+// and invalid for an ambiguous prefix, whose message lists the candidates.
+func (s *Store) GetVM(ctx context.Context, ref string) (banger.VM, error) {
+	return vms.get(ctx, s.read, ref)
+}
+
+// ListVMs returns all VMs, oldest first.
+func (s *Store) ListVMs(ctx context.Context) ([]banger.VM, error) {
+	return vms.all(ctx, s.read, "ORDER BY created, rowid")
+}
+
+// UpdateVM changes the VM with the exact id in one transaction and returns it as it is then. An error from fn changes
+// nothing and is returned as it is. A state that may not follow the one before ([banger.State.CanBecome]) is an error of
+// kind internal. fn must not call the store.
+func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, fn func(*banger.VM) error) (banger.VM, error) {
+	return vms.update(ctx, s.write, string(id), func(vm *banger.VM) error {
+		before := vm.State
+		if err := fn(vm); err != nil {
+			return err
+		}
+		if vm.State != before && !before.CanBecome(vm.State) {
+			return errkind.New(api.KindInternal, "VM %q cannot go from %s to %s", vm.Name, before, vm.State)
+		}
+		return nil
+	})
+}
+
+// DeleteVM forgets the VM with the exact id. One that is not there is no error.
+func (s *Store) DeleteVM(ctx context.Context, id banger.VMID) error {
+	return vms.delete(ctx, s.write, string(id))
+}
+
+// VMsUsingImage returns the names of the VMs that were made from the image, sorted.
+func (s *Store) VMsUsingImage(ctx context.Context, id banger.ImageID) ([]string, error) {
+	return names(ctx, s.read, "SELECT name FROM vm WHERE image_id = ? ORDER BY name", string(id))
+}
+
+// VMsUsingKernel returns the names of the VMs that boot the kernel, sorted.
+func (s *Store) VMsUsingKernel(ctx context.Context, id banger.KernelID) ([]string, error) {
+	return names(ctx, s.read, "SELECT name FROM vm WHERE kernel_id = ? ORDER BY name", string(id))
+}
