@@ -6,10 +6,23 @@
 // success or after a crash in the middle they end in the same state. The base file is opened read-only and must not change
 // while a clone of it exists.
 //
-// The conformance suite is package disktest.
+// A clone is written under a name of its own (the final one and ".partial") and renamed when it is complete: what is found
+// under the final name is whole, what is found under the other is the leftover of a crash, and Create and Remove delete it.
+// Two callers never work on one Volume at a time: the VM's lock sees to that.
+//
+// A cloner is either a [Raw] one (packages reflink and sparse), or package qcow2's. [Choose] names the one to use. The
+// conformance suite is package disktest.
 package disk
 
-import "context"
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
+)
 
 // Cloner makes clones in one way.
 type Cloner interface {
@@ -29,6 +42,45 @@ type Volume struct {
 	Size int64  // bytes the guest sees; at least the base's size. Clones only grow: a larger Size than at Create extends it at Activate
 }
 
+// SectorSize is the unit of a disk's size, in bytes: what virtio-blk counts in (Virtual I/O Device specification 1.2,
+// section 5.2.4).
+const SectorSize = 512
+
+// CheckSize checks that v can be a clone of a base of baseSize bytes.
+func (v Volume) CheckSize(baseSize int64) error {
+	switch {
+	case v.Size%SectorSize != 0:
+		return errkind.New(api.KindInvalid, "disk size of %d bytes is not a multiple of %d", v.Size, SectorSize)
+	case v.Size < baseSize:
+		return errkind.WithHint(errkind.New(api.KindInvalid, "disk size of %d bytes is less than its image's %d", v.Size, baseSize),
+			"disks only grow: ask for at least the image's size")
+	}
+	return nil
+}
+
+// OpenBase opens v's base read-only and checks v's size against it. A missing base is of kind not-found.
+func (v Volume) OpenBase() (*os.File, error) {
+	f, err := os.Open(v.Base)
+	if os.IsNotExist(err) {
+		return nil, errkind.New(api.KindNotFound, "image file %s is gone", v.Base)
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errkind.New(api.KindInvalid, "image file %s is not a regular file", v.Base)
+	}
+	if err == nil {
+		err = v.CheckSize(st.Size())
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 // Attachment is what the VMM opens.
 type Attachment struct {
 	Path   string
@@ -38,4 +90,50 @@ type Attachment struct {
 // Usage is what a clone takes on the host, in bytes.
 type Usage struct {
 	Allocated int64
+}
+
+// UsageOf returns what the clone's file at path, an [Attachment]'s, takes.
+func UsageOf(path string) (Usage, error) {
+	n, err := host.Allocated(path)
+	return Usage{Allocated: n}, err
+}
+
+// Stage makes the file at path by fill, which writes it under another name; the file appears at path when it is complete, and
+// only then. On error nothing is left. A leftover of an earlier crash is replaced.
+func Stage(path string, fill func(*os.File) error) (err error) {
+	partial := path + partialSuffix
+	if err := removeFiles(partial); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(partial, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(partial)
+		}
+	}()
+	if err := fill(f); err != nil {
+		f.Close()
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("close %s: %w", partial, err)
+	}
+	return os.Rename(partial, path)
+}
+
+// Unstage removes the file at path and what a crash in [Stage] left of it. Neither needs to exist.
+func Unstage(path string) error { return removeFiles(path, path+partialSuffix) }
+
+const partialSuffix = ".partial"
+
+func removeFiles(paths ...string) error {
+	for _, p := range paths {
+		if err := os.Remove(p); err != nil && !os.IsNotExist(err) {
+			return err
+		}
+	}
+	return nil
 }
