@@ -23,7 +23,7 @@ const SSHPort = 22
 
 // The agent's methods. Those marked with a stream kind carry bytes after the response line.
 const (
-	MethodHello    = "agent.hello"      // → Hello: identity and readiness; answered as soon as the root is mounted
+	MethodHello    = "agent.hello"      // Await → Hello: identity and readiness; answered as soon as the root is mounted and what Await names is decided
 	MethodConfig   = "agent.configure"  // Identity → none: replace keys, time and environment of a running guest
 	MethodStats    = "agent.stats"      // → Stats
 	MethodPorts    = "agent.ports"      // → Ports
@@ -85,6 +85,20 @@ type Net struct {
 	DNS     []string `json:"dns,omitempty"`     // IPs, written to /etc/resolv.conf
 	Search  string   `json:"search,omitempty"`  // search domain
 	MTU     int      `json:"mtu,omitempty"`
+}
+
+// Await makes [MethodHello] wait until something is up, or is known not to come up. The zero value waits for nothing.
+type Await struct {
+	Network bool `json:"network,omitempty"`
+	SSH     bool `json:"ssh,omitempty"`
+}
+
+// Identity replaces who may enter a running guest and what its commands see ([MethodConfig]). A nil field stays as it is.
+type Identity struct {
+	AuthorizedKeys []string  `json:"authorized_keys"` // authorized_keys(5) lines, for root
+	HostKey        string    `json:"host_key,omitempty"`
+	Env            []string  `json:"env"`
+	Time           time.Time `json:"time,omitzero"` // sets the clock
 }
 
 // Hello is the agent's answer to [MethodHello].

@@ -1,0 +1,124 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+// Requirement is one thing a guest must have before it counts as ready.
+type Requirement struct {
+	Name    string // for people: "the agent answers"
+	Timeout time.Duration
+	await   guestapi.Await
+	met     func(guestapi.Hello) bool
+}
+
+// AgentAnswers requires that the kernel runs, the root is mounted and the agent answers. It comes first in every list.
+func AgentAnswers(timeout time.Duration) Requirement {
+	return Requirement{Name: "agent answering", Timeout: timeout, met: func(guestapi.Hello) bool { return true }}
+}
+
+// NetworkUp requires that the guest's interface has its address.
+func NetworkUp(timeout time.Duration) Requirement {
+	return Requirement{Name: "network up", Timeout: timeout, await: guestapi.Await{Network: true},
+		met: func(h guestapi.Hello) bool { return h.NetworkUp }}
+}
+
+// SSHAnswers requires that the agent's SSH server listens on [guestapi.SSHPort].
+func SSHAnswers(timeout time.Duration) Requirement {
+	return Requirement{Name: "SSH answering", Timeout: timeout, await: guestapi.Await{SSH: true},
+		met: func(h guestapi.Hello) bool { return h.SSHUp }}
+}
+
+// WaitReady waits until each requirement is met, in order; without any it waits a minute for the agent. It returns the
+// agent's last Hello. exited is closed when the machine ends. The error names the requirement that is missing. It is of kind
+// guest when the guest is at fault, and unavailable when the host is: the machine's socket cannot be reached.
+func WaitReady(ctx context.Context, link *Link, exited <-chan struct{}, reqs ...Requirement) (guestapi.Hello, error) {
+	if len(reqs) == 0 {
+		reqs = []Requirement{AgentAnswers(time.Minute)}
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-exited:
+			cancel(errExited)
+		case <-ctx.Done():
+		}
+	}()
+	var hello guestapi.Hello
+	for _, r := range reqs {
+		var err error
+		if hello, err = waitFor(ctx, link, r); err != nil {
+			return hello, err
+		}
+	}
+	return hello, nil
+}
+
+var errExited = errors.New("the machine ended")
+
+var errSlow = errors.New("requirement timed out")
+
+func waitFor(parent context.Context, link *Link, r Requirement) (guestapi.Hello, error) {
+	ctx, cancel := context.WithTimeoutCause(parent, r.Timeout, errSlow)
+	defer cancel()
+	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		hello, err := hello(ctx, link, r.await)
+		if err == nil && r.met(hello) {
+			return hello, nil
+		}
+		if err == nil {
+			err := errkind.New(api.KindGuest, "guest is not ready: no %s%s", r.Name, because(hello.Warnings))
+			return hello, err
+		}
+		if ctx.Err() == nil && errkind.Is(err, api.KindUnavailable) {
+			select { // the machine's socket may not be there yet, or the channel broke
+			case <-ctx.Done():
+			case <-time.After(pause):
+			}
+		}
+		if ctx.Err() != nil || !errkind.Is(err, api.KindUnavailable) {
+			return hello, notReady(ctx, r, err)
+		}
+	}
+}
+
+func hello(ctx context.Context, link *Link, await guestapi.Await) (h guestapi.Hello, err error) {
+	conn, err := link.Get(ctx)
+	if err != nil {
+		return h, err
+	}
+	err = conn.Call(ctx, guestapi.MethodHello, await, &h)
+	return h, err
+}
+
+func because(warnings []string) string {
+	if len(warnings) == 0 {
+		return ""
+	}
+	return ": " + strings.Join(slices.Compact(warnings), "; ")
+}
+
+// notReady says why the wait for r ended with err.
+func notReady(ctx context.Context, r Requirement, err error) error {
+	var host *dialError
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, errExited):
+		return errkind.New(api.KindGuest, "guest is not ready: the machine ended before %s", r.Name)
+	case errors.Is(cause, errSlow) && errors.As(err, &host):
+		return errkind.New(api.KindUnavailable, "guest is not ready: no %s within %s: %w", r.Name, r.Timeout, err)
+	case errors.Is(cause, errSlow):
+		return errkind.New(api.KindGuest, "guest is not ready: no %s within %s", r.Name, r.Timeout)
+	case cause != nil:
+		return cause
+	}
+	return err
+}
