@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/frame"
@@ -28,8 +29,8 @@ type Spec struct {
 	Stdout io.Writer
 	Stderr io.Writer
 
-	// TTY makes Stdin, which is then a terminal, the controlling terminal.
-	TTY bool
+	OpenStdin bool              // instead of Stdin: a pipe that [Process.Input] writes to
+	TTY       *frame.WindowSize // instead of Stdin and Stderr: a new controlling terminal, its output copied to Stdout
 }
 
 // ExecError is a command that could not be executed: [Status] has the exit status that stands for it.
@@ -87,7 +88,7 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (*Process, error) {
 		argv = append([]string{spec.Argv0}, argv[1:]...)
 	}
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: fds[:], Sys: &syscall.SysProcAttr{
-		Setsid: true, Setctty: spec.TTY, Credential: spec.User.credential(),
+		Setsid: true, Setctty: spec.TTY != nil, Credential: spec.User.credential(),
 	}}
 	p := &Process{sup: s, ended: make(chan struct{}), stdio: std}
 
@@ -159,6 +160,29 @@ func (p *Process) Wait() frame.ExitStatus {
 	<-p.ended
 	p.stdio.wait()
 	return p.status
+}
+
+// Input returns what writes to the process's terminal, or to the pipe of [Spec].OpenStdin, and nil without either. Close
+// ends the input. A write waits while the process does not read, and fails once it has ended.
+func (p *Process) Input() io.WriteCloser {
+	if p.stdio.stdin == nil || p.stdio.source != nil {
+		return nil
+	}
+	return input{p.stdio}
+}
+
+// Stop sends sig to the process's group, gives it grace to end, and kills what is left of the group then. It returns when
+// the process has ended. Killing a group does not reach processes that made a session of their own, as daemons do.
+func (p *Process) Stop(sig syscall.Signal, grace time.Duration) {
+	_ = p.Signal(sig) // it may have ended already
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-p.ended:
+	case <-timer.C:
+	}
+	p.Kill()
+	<-p.ended
 }
 
 // Signal sends sig to the process's group. It is os.ErrProcessDone when the process has ended.

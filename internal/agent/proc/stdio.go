@@ -26,44 +26,62 @@ var buffers = sync.Pool{New: func() any { return new([copySize]byte) }}
 // stdio is the agent's side of a process's standard streams.
 type stdio struct {
 	childEnds []*os.File
-	stdin     *os.File // our end of the pipe; nil without one
-	source    io.Reader
+	tty       bool
+	stdin     *os.File  // our end of the pipe or terminal; nil without one
+	source    io.Reader // is copied to stdin; nil when stdin is written by Process.Input
 	outputs   []*output
 	copying   sync.WaitGroup
 }
 
 // openStdio makes the three descriptors of the child, which closeChildEnds or their owners close.
 func (s *Supervisor) openStdio(spec Spec) (*stdio, []uintptr, error) {
-	std := &stdio{}
-	stdin, err := std.input(spec.Stdin, s.devNull)
-	var stdout, stderr *os.File
-	if err == nil {
-		stdout, err = std.output(spec.Stdout, s.devNull)
-	}
-	if err == nil {
-		stderr, err = std.output(spec.Stderr, s.devNull)
+	std := &stdio{tty: spec.TTY != nil}
+	var ends [3]*os.File
+	var err error
+	if std.tty {
+		err = std.terminal(spec, &ends)
+	} else if ends[0], err = std.input(spec, s.devNull); err == nil {
+		if ends[1], err = std.output(spec.Stdout, s.devNull); err == nil {
+			ends[2], err = std.output(spec.Stderr, s.devNull)
+		}
 	}
 	if err != nil {
 		std.closeChildEnds()
 		std.abandon()
 		return nil, nil, err
 	}
-	return std, []uintptr{stdin.Fd(), stdout.Fd(), stderr.Fd()}, nil
+	return std, []uintptr{ends[0].Fd(), ends[1].Fd(), ends[2].Fd()}, nil
 }
 
-func (s *stdio) input(r io.Reader, devNull func() (*os.File, error)) (*os.File, error) {
-	switch r := r.(type) {
-	case nil:
+func (s *stdio) terminal(spec Spec, ends *[3]*os.File) error {
+	child, ours, err := openTerminal(*spec.TTY, spec.User)
+	if err != nil {
+		return err
+	}
+	s.childEnds = append(s.childEnds, child)
+	s.stdin = ours
+	dst := spec.Stdout
+	if dst == nil {
+		dst = io.Discard
+	}
+	s.outputs = append(s.outputs, &output{src: ours, dst: dst})
+	*ends = [3]*os.File{child, child, child}
+	return nil
+}
+
+func (s *stdio) input(spec Spec, devNull func() (*os.File, error)) (*os.File, error) {
+	if f, ok := spec.Stdin.(*os.File); ok {
+		return f, nil
+	}
+	if spec.Stdin == nil && !spec.OpenStdin {
 		return devNull()
-	case *os.File:
-		return r, nil
 	}
 	child, ours, err := pipe(0)
 	if err != nil {
 		return nil, err
 	}
 	s.childEnds = append(s.childEnds, child)
-	s.stdin, s.source = ours, r
+	s.stdin, s.source = ours, spec.Stdin
 	return child, nil
 }
 
@@ -98,10 +116,6 @@ func pipe(child int) (theirs, ours *os.File, err error) {
 	return os.NewFile(uintptr(fds[child]), "pipe"), os.NewFile(uintptr(fds[1-child]), "pipe"), nil
 }
 
-// StdinPipe returns a pipe for [Spec].Stdin: the child's end, which the caller closes after Start, and the end that
-// writes to it. Closing the latter also ends a write that waits.
-func StdinPipe() (child, w *os.File, err error) { return pipe(0) }
-
 func (s *stdio) closeChildEnds() {
 	for _, f := range s.childEnds {
 		f.Close()
@@ -123,7 +137,7 @@ func (s *stdio) start() {
 	for _, o := range s.outputs {
 		s.copying.Go(o.run)
 	}
-	if s.stdin != nil {
+	if s.source != nil {
 		go func() {
 			_, _ = io.Copy(s.stdin, s.source) // a process that does not read its input is no error
 			s.stdin.Close()
@@ -133,7 +147,7 @@ func (s *stdio) start() {
 
 // ended says that the process has ended: nobody reads the input any more, and the outputs have a limit from now on.
 func (s *stdio) ended() {
-	if s.stdin != nil {
+	if s.stdin != nil && !s.tty { // a terminal still has output
 		s.stdin.Close()
 	}
 	for _, o := range s.outputs {
