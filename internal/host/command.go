@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ type Command struct {
 	Argv   []string
 	Dir    string
 	Env    []string // added to the caller's environment, NAME=VALUE; later ones win
+	Unset  []string // names taken out of the caller's environment
 	Stdin  io.Reader
 	Stdout io.Writer // nil: kept for [Output], and for the error
 	Stderr io.Writer // nil: kept for the error
@@ -69,8 +71,8 @@ func Output(ctx context.Context, c Command) ([]byte, error) {
 	}
 	cmd := exec.CommandContext(ctx, path, c.Argv[1:]...)
 	cmd.Dir = c.Dir
-	if len(c.Env) > 0 {
-		cmd.Env = append(os.Environ(), c.Env...)
+	if len(c.Env) > 0 || len(c.Unset) > 0 {
+		cmd.Env = append(without(os.Environ(), c.Unset), c.Env...)
 	}
 	cmd.Cancel = func() error { return terminate(cmd.Process) }
 	cmd.WaitDelay = killGrace
@@ -88,6 +90,14 @@ func Output(ctx context.Context, c Command) ([]byte, error) {
 		return out.Bytes(), runError(ctx, c.Argv, err, tail, &out)
 	}
 	return out.Bytes(), nil
+}
+
+// without returns env without the variables in names.
+func without(env, names []string) []string {
+	return slices.DeleteFunc(env, func(kv string) bool {
+		name, _, _ := strings.Cut(kv, "=")
+		return slices.Contains(names, name)
+	})
 }
 
 func runError(ctx context.Context, argv []string, err error, tail *tailBuffer, out *bytes.Buffer) error {
