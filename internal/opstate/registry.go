@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -154,23 +155,40 @@ func (r *Registry) live(id string) *Op {
 }
 
 // Get returns the operation that ref means: an id, or a prefix that only one id has. Kinds: not-found, invalid.
-func (r *Registry) Get(ctx context.Context, ref string) (api.Operation, error) {
-	o, op, err := r.find(ctx, ref)
+func (r *Registry) Get(ref string) (api.Operation, error) {
+	o, op, err := r.find(context.Background(), ref)
 	if o != nil {
 		return o.snapshot(), nil
 	}
 	return op, err
 }
 
-// List returns at most limit operations, newest first; limit 0 is all.
-func (r *Registry) List(ctx context.Context, limit int) ([]api.Operation, error) {
-	ops, err := r.store.ListOperations(ctx, limit)
-	for i := range ops {
-		if o := r.live(ops[i].ID); o != nil {
-			ops[i] = o.snapshot()
-		}
+// listed bounds List; older operations are found by id until the store forgets them.
+const listed = 200
+
+// List returns the operations, newest first: all that run, and the latest that have ended. When the store cannot be read,
+// which is logged, they are those that run.
+func (r *Registry) List() []api.Operation {
+	running := r.all() // before the store is read, so that one that ends now is in either
+	ops, err := r.store.ListOperations(context.Background(), listed)
+	if err != nil {
+		r.log.Error("operations not read", "err", err)
 	}
-	return ops, err
+	ops = slices.DeleteFunc(ops, func(op api.Operation) bool {
+		return slices.ContainsFunc(running, func(o *Op) bool { return o.ID() == op.ID })
+	})
+	for _, o := range running {
+		ops = append(ops, o.snapshot())
+	}
+	slices.SortStableFunc(ops, func(a, b api.Operation) int { return b.Created.Compare(a.Created) })
+	return ops
+}
+
+// all returns the operations in memory, in no order.
+func (r *Registry) all() []*Op {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Collect(maps.Values(r.running))
 }
 
 // Cancel ends the operation's context and waits until it has ended, as long as ctx allows. One that has ended is no error.
@@ -223,11 +241,8 @@ func (r *Registry) Watch(ctx context.Context, ref string, fn func(api.Operation)
 func (r *Registry) Close(ctx context.Context) error {
 	r.mu.Lock()
 	r.closed = true
-	var all []*Op
-	for _, o := range r.running {
-		all = append(all, o)
-	}
 	r.mu.Unlock()
+	all := r.all()
 	for _, o := range all {
 		o.cancel(errStopping)
 	}

@@ -1,0 +1,213 @@
+// Package config owns what the user may set, and every name on disk.
+//
+// [Paths] are the files and directories of one banger; [Config] is its configuration, layered: the default, the file
+// (TOML), the environment (BANGER_KEY), and overrides by flags. A later layer wins, and each value remembers which one set
+// it. A key that does not exist is an error that names the nearest one; no value is corrected silently.
+package config
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+// Config is the configuration. Field comments are the documentation of the keys.
+type Config struct {
+	LogLevel     string `toml:"log_level"`     // of the daemon's log: debug, info, warn or error
+	VMM          string `toml:"vmm"`           // what runs VMs: auto or qemu
+	QEMUBin      string `toml:"qemu_bin"`      // QEMU's program: a path, or a name on PATH
+	DefaultImage string `toml:"default_image"` // the image of VMs that name none; built when there is none
+	Kernel       string `toml:"kernel"`        // the kernel of images that name none; imported when there is none
+	Network      struct {
+		Mode string `toml:"mode"` // auto or user (QEMU's own stack; no root)
+		NAT  bool   `toml:"nat"`  // whether guests reach the internet
+	} `toml:"network"`
+	Disk struct {
+		Cloner string `toml:"cloner"` // how disks are cloned: auto, reflink, qcow2 or copy
+	} `toml:"disk"`
+	VMDefaults struct {
+		VCPU     int  `toml:"vcpu"`      // processors
+		Memory   Size `toml:"memory"`    // of the guest
+		DiskSize Size `toml:"disk_size"` // of the work disk, /root; 0: the image's
+		RootSize Size `toml:"root_size"` // of the root disk; 0: the image's
+	} `toml:"vm_defaults"`
+
+	origin map[string]string // key to origin, where it is not the default
+}
+
+// Default returns the configuration of a user who has set nothing.
+func Default() *Config {
+	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", DefaultImage: "debian", Kernel: "debian-cloud",
+		origin: map[string]string{}}
+	c.Network.Mode, c.Network.NAT = "auto", true
+	c.Disk.Cloner = "auto"
+	c.VMDefaults.VCPU, c.VMDefaults.Memory = 1, 1<<30
+	return c
+}
+
+// key is one row of the table of keys: its name in the file, where its value is (*string, *int, *bool or *Size), and what
+// it may be.
+type key struct {
+	name    string
+	value   any
+	choices []string                // of a *string; nil is anything but the empty string
+	check   func(text string) error // more conditions
+}
+
+func (c *Config) keys() []key {
+	return []key{
+		{name: "log_level", value: &c.LogLevel, choices: []string{"debug", "info", "warn", "error"}},
+		{name: "vmm", value: &c.VMM, choices: []string{"auto", "qemu"}},
+		{name: "qemu_bin", value: &c.QEMUBin},
+		{name: "default_image", value: &c.DefaultImage},
+		{name: "kernel", value: &c.Kernel},
+		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user"}},
+		{name: "network.nat", value: &c.Network.NAT},
+		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "copy"}},
+		{name: "vm_defaults.vcpu", value: &c.VMDefaults.VCPU, check: atLeastOne},
+		{name: "vm_defaults.memory", value: &c.VMDefaults.Memory, check: wholeMiB},
+		{name: "vm_defaults.disk_size", value: &c.VMDefaults.DiskSize, check: zeroOrMiB},
+		{name: "vm_defaults.root_size", value: &c.VMDefaults.RootSize, check: zeroOrMiB},
+	}
+}
+
+// Load returns the configuration of the layers: file, which need not exist; the environment, by lookup; and overrides, key
+// to value. Errors are of kind invalid and name the origin of the bad value, a file's with its line where it is known.
+func Load(file string, lookup func(string) (string, bool), overrides map[string]string) (*Config, error) {
+	c := Default()
+	data, err := os.ReadFile(file)
+	switch {
+	case err == nil:
+		if err := c.decode(file, data); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	for _, k := range c.keys() {
+		if text, ok := lookup(k.variable()); ok {
+			if err := c.set(k, text, "environment "+k.variable()); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for name, text := range overrides {
+		i := slices.IndexFunc(c.keys(), func(k key) bool { return k.name == name })
+		if i < 0 {
+			return nil, c.unknown("flag", name)
+		}
+		if err := c.set(c.keys()[i], text, "flag"); err != nil {
+			return nil, err
+		}
+	}
+	for _, k := range c.keys() {
+		if err := k.valid(); err != nil {
+			return nil, c.bad(k, err)
+		}
+	}
+	return c, nil
+}
+
+// Values returns every key in the order of the documentation, with its value and where that came from.
+func (c *Config) Values() []api.ConfigValue {
+	var out []api.ConfigValue
+	for _, k := range c.keys() {
+		out = append(out, api.ConfigValue{Key: k.name, Value: k.text(), Origin: c.originOf(k.name)})
+	}
+	return out
+}
+
+func (c *Config) originOf(name string) string {
+	if o := c.origin[name]; o != "" {
+		return o
+	}
+	return "default"
+}
+
+// set gives k the value that text means.
+func (c *Config) set(k key, text, origin string) error {
+	c.origin[k.name] = origin
+	var err error
+	switch v := k.value.(type) {
+	case *string:
+		*v = text
+	case *int:
+		if *v, err = strconv.Atoi(text); err != nil {
+			err = errkind.New(api.KindInvalid, "%q is not a number", text)
+		}
+	case *bool:
+		if *v, err = strconv.ParseBool(text); err != nil {
+			err = errkind.New(api.KindInvalid, "%q is neither true nor false", text)
+		}
+	case encoding.TextUnmarshaler:
+		err = v.UnmarshalText([]byte(text))
+	}
+	if err != nil {
+		return c.bad(k, err)
+	}
+	return nil
+}
+
+// bad says which key of which layer has the bad value that err tells of.
+func (c *Config) bad(k key, err error) error {
+	return fmt.Errorf("configuration key %s (%s): %w", k.name, c.originOf(k.name), err)
+}
+
+// variable is k's name in the environment: vm_defaults.memory is BANGER_VM_DEFAULTS_MEMORY.
+func (k key) variable() string {
+	return "BANGER_" + strings.ToUpper(strings.ReplaceAll(k.name, ".", "_"))
+}
+
+func (k key) text() string {
+	switch v := k.value.(type) {
+	case *string:
+		return *v
+	case *int:
+		return strconv.Itoa(*v)
+	case *bool:
+		return strconv.FormatBool(*v)
+	}
+	return fmt.Sprint(k.value) // a *Size
+}
+
+func (k key) valid() error {
+	text := k.text()
+	switch {
+	case text == "":
+		return errkind.New(api.KindInvalid, "it is empty")
+	case k.choices != nil && !slices.Contains(k.choices, text):
+		return errkind.WithHint(errkind.New(api.KindInvalid, "bad value %q", text), "use one of %s", strings.Join(k.choices, ", "))
+	case k.check != nil:
+		return k.check(text)
+	}
+	return nil
+}
+
+func atLeastOne(text string) error {
+	if n, err := strconv.Atoi(text); err != nil || n < 1 {
+		return errkind.New(api.KindInvalid, "%s is less than 1", text)
+	}
+	return nil
+}
+
+func zeroOrMiB(text string) error {
+	if text == "0" {
+		return nil
+	}
+	return wholeMiB(text)
+}
+
+func wholeMiB(text string) error {
+	if n, err := ParseSize(text); err != nil || n < 1<<20 || n%(1<<20) != 0 {
+		return errkind.WithHint(errkind.New(api.KindInvalid, "%s is not a whole number of MiB", text), "write a size as 512M or 2G")
+	}
+	return nil
+}

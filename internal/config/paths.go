@@ -1,0 +1,144 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
+)
+
+// Paths are the places on disk of one banger: docs/ONDISK.md says what is in each, and who may remove it. Everything that
+// must outlive a reboot is below State; sockets are below Run; what can be made again is below Cache.
+type Paths struct {
+	Root  string // BANGER_ROOT, or empty
+	State string
+	Run   string
+	Cache string
+	Etc   string
+}
+
+// Unix socket paths, the terminating zero aside, fit sun_path of unix(7); longestSocket is room for a socket's name in a
+// VM's directory.
+const (
+	maxSocketPath = 107
+	longestSocket = len("/vms/0123456789ab/") + 16
+)
+
+// FindPaths returns the paths that the environment asks for: everything below BANGER_ROOT when that is set, the system's
+// directories with BANGER_SYSTEM=1, else the user's by the XDG base directory specification 0.8. It creates nothing. Paths too
+// long for a Unix socket are of kind invalid.
+//
+// The user's sockets are in the state directory and not in XDG_RUNTIME_DIR: that is emptied when the user logs out, and VMs
+// and daemon run on.
+func FindPaths(lookup func(string) (string, bool)) (Paths, error) {
+	p, err := choosePaths(lookup)
+	if err != nil {
+		return Paths{}, err
+	}
+	if over := len(p.Run) + longestSocket - maxSocketPath; over > 0 {
+		return Paths{}, errkind.WithHint(
+			errkind.New(api.KindInvalid, "directory %q is %d bytes too long for Unix sockets below it", p.Run, over),
+			"set BANGER_ROOT to a shorter directory, of at most %d bytes", maxSocketPath-longestSocket-len("/run"))
+	}
+	return p, nil
+}
+
+func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
+	if root, ok := lookup("BANGER_ROOT"); ok && root != "" {
+		root, err := filepath.Abs(root)
+		if err != nil {
+			return Paths{}, err
+		}
+		return Paths{Root: root, State: filepath.Join(root, "state"), Run: filepath.Join(root, "run"),
+			Cache: filepath.Join(root, "cache"), Etc: filepath.Join(root, "etc")}, nil
+	}
+	if system, _ := lookup("BANGER_SYSTEM"); system == "1" {
+		return Paths{State: "/var/lib/banger", Run: "/run/banger", Cache: "/var/cache/banger", Etc: "/etc/banger"}, nil
+	}
+	home, _ := lookup("HOME")
+	base := func(variable, fallback string) string {
+		dir, _ := lookup(variable)
+		if !filepath.IsAbs(dir) { // the specification wants relative ones ignored
+			dir = filepath.Join(home, fallback)
+		}
+		return filepath.Join(dir, "banger")
+	}
+	p := Paths{State: base("XDG_STATE_HOME", ".local/state"), Cache: base("XDG_CACHE_HOME", ".cache"),
+		Etc: base("XDG_CONFIG_HOME", ".config")}
+	p.Run = filepath.Join(p.State, "run")
+	for _, dir := range []string{p.State, p.Cache, p.Etc} {
+		if !filepath.IsAbs(dir) {
+			return Paths{}, errkind.WithHint(errkind.New(api.KindInvalid, "no home directory for banger's files"),
+				"set HOME, or BANGER_ROOT to the directory to use")
+		}
+	}
+	return p, nil
+}
+
+// Make creates the directories, private to the caller. Those that exist must be the caller's own.
+func (p Paths) Make() error {
+	for _, dir := range []string{p.State, p.Run, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(),
+		p.KeysDir(), p.PatchesDir(), p.InitramfsCache()} {
+		if err := host.PrivateDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Exists reports whether a daemon has ever made its directories here.
+func (p Paths) Exists() bool {
+	_, err := os.Stat(p.DB())
+	return err == nil
+}
+
+// Socket is where the daemon listens.
+func (p Paths) Socket() string { return filepath.Join(p.Run, "bangerd.sock") }
+
+// Lock is the file that a daemon holds locked for its life. It is beside the database, which it protects.
+func (p Paths) Lock() string { return filepath.Join(p.State, "bangerd.lock") }
+
+// DB is the database.
+func (p Paths) DB() string { return filepath.Join(p.State, "banger.db") }
+
+// DaemonLog is the daemon's log.
+func (p Paths) DaemonLog() string { return filepath.Join(p.State, "bangerd.log") }
+
+// VMsDir is the parent of all [Paths.VMDir].
+func (p Paths) VMsDir() string { return filepath.Join(p.State, "vms") }
+
+// VMDir holds the disks, logs and handle file of a VM.
+func (p Paths) VMDir(id banger.VMID) string { return filepath.Join(p.VMsDir(), string(id)) }
+
+// VMRunsDir is the parent of all [Paths.VMRunDir].
+func (p Paths) VMRunsDir() string { return filepath.Join(p.Run, "vms") }
+
+// VMRunDir holds the sockets of a VM's machine. Names in it are at most 16 bytes.
+func (p Paths) VMRunDir(id banger.VMID) string { return filepath.Join(p.VMRunsDir(), string(id)) }
+
+// ImagesDir holds one directory for each managed image.
+func (p Paths) ImagesDir() string { return filepath.Join(p.State, "images") }
+
+// KernelsDir holds one directory for each kernel.
+func (p Paths) KernelsDir() string { return filepath.Join(p.State, "kernels") }
+
+// PatchesDir holds exports that nobody was there to take.
+func (p Paths) PatchesDir() string { return filepath.Join(p.State, "patches") }
+
+// KeysDir holds banger's own SSH key pair and known_hosts.
+func (p Paths) KeysDir() string { return filepath.Join(p.State, "keys") }
+
+// SSHKey is the private key that opens guests; the public one is beside it, with .pub.
+func (p Paths) SSHKey() string { return filepath.Join(p.KeysDir(), "id_ed25519") }
+
+// KnownHosts pins the guests' host keys, in the format of sshd(8).
+func (p Paths) KnownHosts() string { return filepath.Join(p.KeysDir(), "known_hosts") }
+
+// InitramfsCache holds base archives, one for each kernel and agent.
+func (p Paths) InitramfsCache() string { return filepath.Join(p.Cache, "initramfs") }
+
+// ConfigFile is the configuration file, which need not exist.
+func (p Paths) ConfigFile() string { return filepath.Join(p.Etc, "config.toml") }
