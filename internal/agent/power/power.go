@@ -1,0 +1,153 @@
+// Package power ends the guest without losing anything: processes, then file systems, then the machine.
+package power
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/banger-vm/banger/internal/agent/mounts"
+)
+
+// grace is what processes get between SIGTERM and SIGKILL, and killed is how long these then may take to disappear.
+const (
+	grace  = 3 * time.Second
+	killed = time.Second
+)
+
+// initGrace is what the image's own init gets to shut down before the agent does it.
+const initGrace = 60 * time.Second
+
+// Quiesce ends every other process and brings the file systems to rest. It is for PID 1. What it returns is for the log:
+// power-off goes on.
+func Quiesce(ctx context.Context) error {
+	unix.Kill(-1, unix.SIGTERM)
+	unix.Kill(-1, unix.SIGCONT)
+	hangUpTerminals()
+	if !waitGone(ctx, grace) {
+		unix.Kill(-1, unix.SIGKILL)
+		waitGone(ctx, killed)
+	}
+	unix.Sync()
+	return mounts.TakeDown()
+}
+
+// waitGone waits until only kernel threads and PID 1 are left. kill(2) with pid -1 finds nobody then.
+func waitGone(ctx context.Context, limit time.Duration) bool {
+	deadline := time.Now().Add(limit)
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		if errors.Is(unix.Kill(-1, 0), unix.ESRCH) {
+			return true
+		}
+		if time.Now().After(deadline) || ctx.Err() != nil {
+			return false
+		}
+		time.Sleep(pause)
+	}
+}
+
+// hangUpTerminals sends SIGHUP to the session leaders that have a terminal: an interactive shell ignores SIGTERM.
+func hangUpTerminals() {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		b, _ := os.ReadFile("/proc/" + e.Name() + "/stat")
+		if leadsTerminal(string(b), pid) {
+			unix.Kill(pid, unix.SIGHUP)
+		}
+	}
+}
+
+// leadsTerminal reads a line of /proc/PID/stat (proc_pid_stat(5)): after the command's name in parentheses follow state,
+// parent, group, session, terminal.
+func leadsTerminal(stat string, pid int) bool {
+	i := strings.LastIndexByte(stat, ')')
+	f := strings.Fields(stat[i+1:])
+	return len(f) >= 5 && f[3] == strconv.Itoa(pid) && f[4] != "0"
+}
+
+// Off ends the machine. It does not return.
+//
+// Where the platform has an ACPI soft-off, that is used: the VMM then sees a shutdown. Without one the kernel would only
+// halt and the VMM run on for ever (kernel_can_power_off in kernel/reboot.c), so the machine restarts instead, which every VMM
+// of ours is started to take as its end (QEMU's -no-reboot; Firecracker always).
+func Off(log *slog.Logger) {
+	command, how := unix.LINUX_REBOOT_CMD_RESTART, "restart"
+	if dsdt, err := os.ReadFile("/sys/firmware/acpi/tables/DSDT"); err == nil && hasSoftOff(dsdt) {
+		command, how = unix.LINUX_REBOOT_CMD_POWER_OFF, "power-off"
+	}
+	log.Debug("ending the machine", "by", how)
+	for {
+		if err := unix.Reboot(command); err != nil {
+			log.Error("end the machine", "by", how, "err", err)
+		}
+		command, how = unix.LINUX_REBOOT_CMD_RESTART, "restart"
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// hasSoftOff reports whether the ACPI differentiated system description table defines the sleep state S5 (ACPI 6.5, 7.4.2).
+func hasSoftOff(dsdt []byte) bool { return bytes.Contains(dsdt, []byte("_S5_")) }
+
+// OffByInit asks the image's own init to shut down. If the guest still runs after a while, the agent ends it itself.
+func OffByInit(ctx context.Context, log *slog.Logger) error {
+	comm, err := os.ReadFile("/proc/1/comm")
+	if err != nil {
+		return err
+	}
+	name := strings.TrimSpace(string(comm))
+	if err := askInit(name); err != nil {
+		log.Warn("ask init to power off", "init", name, "err", err)
+		return Quiesce(ctx)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(initGrace):
+		log.Warn("init did not power off in time", "init", name)
+	}
+	return Quiesce(context.WithoutCancel(ctx))
+}
+
+// askInit uses the way of each init: systemd takes SIGRTMIN+4 (systemd(1), glibc's SIGRTMIN is 34), sysvinit a request for
+// runlevel 0 in its pipe (initreq.h), BusyBox SIGUSR2 (init/init.c).
+func askInit(name string) error {
+	if name == "systemd" {
+		return unix.Kill(1, unix.Signal(34+4))
+	}
+	for _, pipe := range []string{"/run/initctl", "/dev/initctl"} {
+		if info, err := os.Stat(pipe); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+			return writeInitctl(pipe)
+		}
+	}
+	return unix.Kill(1, unix.SIGUSR2)
+}
+
+func writeInitctl(pipe string) error {
+	const (
+		magic       = 0x03091969
+		cmdRunlevel = 1
+		requestLen  = 384
+	)
+	req := make([]byte, requestLen)
+	binary.NativeEndian.PutUint32(req[0:], magic)
+	binary.NativeEndian.PutUint32(req[4:], cmdRunlevel)
+	binary.NativeEndian.PutUint32(req[8:], '0')
+	f, err := os.OpenFile(pipe, os.O_WRONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(req)
+	return err
+}
