@@ -63,7 +63,8 @@ type VMCreate struct {
 	NAT      *bool    `json:"nat,omitempty"`
 	Env      []string `json:"env,omitempty"` // NAME=VALUE
 	Start    bool     `json:"start,omitempty"`
-	// Ephemeral VMs are deleted, workspace and all, by the next daemon start when nobody came back for them: `vm run --rm`.
+	// Ephemeral VMs belong to a client: when no vm.lease is held on one any more, the daemon exports what changed in its
+	// workspace to its patches directory and deletes it. `vm run --rm` makes such VMs.
 	Ephemeral bool `json:"ephemeral,omitempty"`
 }
 
@@ -127,4 +128,10 @@ type VMSSH struct {
 type VMHealth struct {
 	guestapi.Hello
 	Stats guestapi.Stats `json:"stats"`
+}
+
+// VMStat is the parameter of vm.stat: what is at a guest path; the result is a guestapi.Stat.
+type VMStat struct {
+	Ref
+	Path string `json:"path"`
 }

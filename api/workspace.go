@@ -44,3 +44,10 @@ type WorkExport struct {
 	// commit, so that what was uncommitted on the host is part of it.
 	Base string `json:"base,omitempty"`
 }
+
+// WorkExported is the parameter of workspace.exported: a client says that it has safely stored the export of the state
+// with this tree id, so that these changes no longer stand in the way of deleting the VM.
+type WorkExported struct {
+	Ref
+	Tree string `json:"tree"`
+}

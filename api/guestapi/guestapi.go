@@ -32,6 +32,7 @@ const (
 	MethodExec     = "exec"             // ExecSpec → ExecStarted, then frames
 	MethodTarIn    = "tar.in"           // TarIn → none, then frames: stdin carries a tar, exit ends it
 	MethodTarOut   = "tar.out"          // TarOut → none, then frames: stdout carries a tar, exit ends it
+	MethodStat     = "files.stat"       // TarOut → Stat: what is at a path
 	MethodDial     = "dial"             // Dial → none, then raw bytes of a TCP or Unix connection, half-close kept
 	MethodSSH      = "ssh"              // → none, then raw bytes of an SSH connection to the agent's server
 	MethodWorkIn   = "workspace.in"     // WorkIn → none, then frames: stdin carries a tar, exit ends it

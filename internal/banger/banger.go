@@ -31,9 +31,11 @@ func NewID[T ~string]() T {
 
 // VM is one microVM: identity, intent, and what last became of it.
 type VM struct {
-	ID         VMID        `json:"id"`
-	Name       string      `json:"name"`
-	State      State       `json:"state"`
+	ID    VMID   `json:"id"`
+	Name  string `json:"name"`
+	State State  `json:"state"`
+	// Pending is set while the operation that creates the VM has not ended. A daemon that starts removes pending VMs.
+	Pending    bool        `json:"pending,omitempty"`
 	Spec       Spec        `json:"spec"`
 	LastError  string      `json:"last_error,omitempty"`
 	Conditions []Condition `json:"conditions,omitempty"`

@@ -55,10 +55,8 @@ func Of(err error) Kind {
 	if err == nil {
 		return ""
 	}
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if k, ok := e.(*kindError); ok && k.kind != "" {
-			return k.kind
-		}
+	if k := outermost(err, func(k *kindError) bool { return k.kind != "" }); k != nil {
+		return k.kind
 	}
 	var wire *api.Error
 	switch {
@@ -76,15 +74,25 @@ func Of(err error) Kind {
 	return api.KindInternal
 }
 
+// outermost returns the first mark in err's tree that is wanted: outer before inner, and in a join the first error first.
+func outermost(err error, wanted func(*kindError) bool) *kindError {
+	var k *kindError
+	for errors.As(err, &k) {
+		if wanted(k) {
+			return k
+		}
+		err = k.err
+	}
+	return nil
+}
+
 // Is reports whether err is of kind k.
 func Is(err error, k Kind) bool { return Of(err) == k }
 
 // Hint returns the outermost hint of err, or the empty string.
 func Hint(err error) string {
-	for e := err; e != nil; e = errors.Unwrap(e) {
-		if k, ok := e.(*kindError); ok && k.hint != "" {
-			return k.hint
-		}
+	if k := outermost(err, func(k *kindError) bool { return k.hint != "" }); k != nil {
+		return k.hint
 	}
 	var wire *api.Error
 	if errors.As(err, &wire) {

@@ -1,0 +1,100 @@
+package capabilities
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/guest"
+	"github.com/banger-vm/banger/internal/vm/capability"
+)
+
+// Agent connects to the guest's agent. It comes last: once it is attached the guest is ready.
+type Agent struct {
+	Log *slog.Logger
+}
+
+// Name implements capability.Capability.
+func (*Agent) Name() string { return "agent" }
+
+// Attach waits until the agent answers. A guest that does not come up is reported with the end of its console.
+func (a *Agent) Attach(ctx context.Context, r *capability.Run) error {
+	r.Report.Stage("boot guest")
+	r.Link = guest.NewLink(r.Machine.DialAgent, a.Log)
+	hello, err := guest.WaitReady(ctx, r.Link, r.Machine.Exited())
+	if err != nil {
+		return withConsole(r, err)
+	}
+	for _, w := range hello.Warnings {
+		a.Log.Warn("guest", "vm", r.VM.Name, "warning", w)
+	}
+	r.Hello = hello
+	return nil
+}
+
+// Detach closes the channel.
+func (*Agent) Detach(_ context.Context, r *capability.Run) error {
+	if r.Link != nil {
+		r.Link.Close()
+	}
+	return nil
+}
+
+// reattachTimeout bounds the first question to an adopted guest. One that does not answer runs on with a condition.
+const reattachTimeout = 3 * time.Second
+
+// Reattach implements capability.Reattacher.
+func (a *Agent) Reattach(ctx context.Context, r *capability.Run) error {
+	r.Link = guest.NewLink(r.Machine.DialAgent, a.Log)
+	ctx, cancel := context.WithTimeout(ctx, reattachTimeout)
+	defer cancel()
+	conn, err := r.Link.Get(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Call(ctx, guestapi.MethodHello, nil, &r.Hello)
+}
+
+// consoleTail is how much of the console an error carries, in bytes.
+const consoleTail = 2 << 10
+
+// withConsole adds how the machine ended and the end of the guest's console to err, since that is where the reason stands.
+func withConsole(r *capability.Run, err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	select {
+	case <-r.Machine.Exited():
+		err = errkind.New(api.KindGuest, "%w: %s", err, r.Machine.Exit().Reason)
+	default:
+	}
+	tail := tailOf(filepath.Join(r.Dir, "console.log"))
+	if len(tail) == 0 {
+		return err
+	}
+	return errkind.New(errkind.Of(err), "%w\nthe guest's console ends with:\n%s", err, tail)
+}
+
+func tailOf(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && st.Size() > consoleTail {
+		f.Seek(-consoleTail, io.SeekEnd) //nolint:errcheck // a longer tail is no harm
+	}
+	b, err := io.ReadAll(io.LimitReader(f, consoleTail))
+	if err != nil {
+		return nil
+	}
+	return bytes.TrimSpace(b)
+}

@@ -1,0 +1,41 @@
+package capabilities
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/banger-vm/banger/internal/initramfs"
+	"github.com/banger-vm/banger/internal/vm/capability"
+)
+
+// Boot gives a VM its kernel and an initramfs with everything the agent must know. It comes after every capability that
+// adds to the boot configuration.
+type Boot struct {
+	Builder *initramfs.Builder
+}
+
+// Name implements capability.Capability.
+func (*Boot) Name() string { return "boot" }
+
+func initrd(r *capability.Run) string { return filepath.Join(r.Dir, "initrd") }
+
+// Attach implements capability.Capability.
+func (b *Boot) Attach(ctx context.Context, r *capability.Run) error {
+	vm, cfg := r.VM, &r.Boot
+	cfg.VMID, cfg.Name, cfg.Init, cfg.MachineID = string(vm.ID), vm.Name, vm.Spec.Init, vm.Spec.MachineID
+	cfg.Env = vm.Spec.Env
+	cfg.Time = time.Now()
+	r.Spec.Kernel, r.Spec.Initrd = r.Kernel.Image, initrd(r)
+	return b.Builder.Build(ctx, r.Spec.Initrd, r.Kernel, *cfg)
+}
+
+// Detach removes the initramfs: it holds the VM's host key, and is made afresh for each start.
+func (*Boot) Detach(_ context.Context, r *capability.Run) error {
+	if err := os.Remove(initrd(r)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}

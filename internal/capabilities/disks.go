@@ -1,0 +1,133 @@
+// Package capabilities has what a VM is made of at start, each as one capability of the chain: disks, nic, auth, boot,
+// machine, agent, in this order. What each owns:
+//
+//   - disks: the VM's root and work disk (files root.* and work.* in its directory) and the kernel's module tree
+//   - nic: the network interface
+//   - auth: who may log in (file known_hosts)
+//   - boot: kernel, initramfs (file initrd) and command line
+//   - machine: the VMM process (file machine.json, the run directory)
+//   - agent: the control channel
+package capabilities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/disk"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vmm"
+)
+
+// Disks gives a VM its root disk (vda), its work disk (vdb, mounted at /root) and its kernel's modules (vdc).
+type Disks struct {
+	Cloners map[string]disk.Cloner
+	// Fresh makes an empty ext4 of size bytes at path, for images without a work-seed.
+	Fresh func(ctx context.Context, path string, size int64) error
+}
+
+// Name implements capability.Capability.
+func (*Disks) Name() string { return "disks" }
+
+// Attach clones what is not cloned yet and activates the clones. A disk that a VM once had and that is gone is data loss:
+// it is not silently replaced by a new one.
+func (d *Disks) Attach(ctx context.Context, r *capability.Run) error {
+	r.Report.Stage("clone disks")
+	cloner, err := d.cloner(r.VM)
+	if err != nil {
+		return err
+	}
+	root, work := volumes(r)
+	if work.Base == "" {
+		if work.Base, err = d.seed(ctx, r); err != nil {
+			return err
+		}
+	}
+	for _, v := range []disk.Volume{root, work} {
+		if !r.VM.Started.IsZero() && !exists(v.Path) {
+			return errkind.WithHint(errkind.New(api.KindDataLoss, "the disk %s.* is gone", v.Path),
+				"restore the file, or delete the VM: `banger vm delete --force %s`", r.VM.Name)
+		}
+		if err := cloner.Create(ctx, v); err != nil {
+			return err
+		}
+		a, err := cloner.Activate(ctx, v)
+		if err != nil {
+			return err
+		}
+		r.Spec.Disks = append(r.Spec.Disks, vmm.Disk{Path: a.Path, Format: a.Format})
+	}
+	r.Boot.Root = guestapi.Mount{Device: "/dev/vda", Type: "ext4", Grow: true}
+	r.Boot.Mounts = []guestapi.Mount{{Device: "/dev/vdb", Target: "/root", Type: "ext4", Grow: true}}
+	if k := r.Kernel; k.Modules != "" {
+		r.Spec.Disks = append(r.Spec.Disks, vmm.Disk{Path: k.Modules, Format: "raw", ReadOnly: true})
+		r.Boot.Mounts = append(r.Boot.Mounts, guestapi.Mount{
+			Device: "/dev/vdc", Target: "/lib/modules/" + k.Release, Type: k.ModulesType, ReadOnly: true, Optional: true,
+		})
+	}
+	return nil
+}
+
+// Detach deactivates the clones; they stay.
+func (d *Disks) Detach(ctx context.Context, r *capability.Run) error {
+	return d.each(r, func(c disk.Cloner, v disk.Volume) error { return c.Deactivate(ctx, v) })
+}
+
+// Destroy removes the clones.
+func (d *Disks) Destroy(ctx context.Context, r *capability.Run) error {
+	return d.each(r, func(c disk.Cloner, v disk.Volume) error { return c.Remove(ctx, v) })
+}
+
+func (d *Disks) each(r *capability.Run, fn func(disk.Cloner, disk.Volume) error) error {
+	if r.VM.Spec.Cloner == "" {
+		return nil // an unknown VM's leftovers: its files go with its directory
+	}
+	cloner, err := d.cloner(r.VM)
+	if err != nil {
+		return err
+	}
+	root, work := volumes(r)
+	return errors.Join(fn(cloner, root), fn(cloner, work))
+}
+
+func (d *Disks) cloner(vm banger.VM) (disk.Cloner, error) {
+	if c, ok := d.Cloners[vm.Spec.Cloner]; ok {
+		return c, nil
+	}
+	return nil, errkind.New(api.KindUnavailable, "disk cloner %q of vm %q is not available here", vm.Spec.Cloner, vm.Name)
+}
+
+func volumes(r *capability.Run) (root, work disk.Volume) {
+	return disk.Volume{Base: r.Image.Rootfs, Path: filepath.Join(r.Dir, "root"), Size: r.VM.Spec.RootSize},
+		disk.Volume{Base: r.Image.WorkSeed, Path: filepath.Join(r.Dir, "work"), Size: r.VM.Spec.WorkSize}
+}
+
+// freshWorkSize is the work disk's size when neither request, configuration nor image say one.
+const freshWorkSize = 8 << 30
+
+// seed makes the VM a work-seed of its own, for an image that has none.
+func (d *Disks) seed(ctx context.Context, r *capability.Run) (string, error) {
+	path := filepath.Join(r.Dir, "seed.ext4")
+	if _, err := os.Stat(path); err == nil {
+		return path, nil
+	}
+	size := r.VM.Spec.WorkSize
+	if size == 0 {
+		size = freshWorkSize
+	}
+	if err := d.Fresh(ctx, path, size); err != nil {
+		return "", fmt.Errorf("make a work disk: %w", err)
+	}
+	return path, nil
+}
+
+func exists(volume string) bool {
+	m, err := filepath.Glob(volume + ".*")
+	return err == nil && len(m) > 0
+}

@@ -1,0 +1,133 @@
+package capabilities
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vmm"
+)
+
+// Machine starts the VMM process and keeps its handle on disk while it runs.
+type Machine struct {
+	Drivers map[string]vmm.Driver
+}
+
+// Name implements capability.Capability.
+func (*Machine) Name() string { return "machine" }
+
+func handleFile(dir string) string { return filepath.Join(dir, "machine.json") }
+
+// ReadHandle reads the handle of the machine of the VM with that directory. Kind not-found: there is none.
+func ReadHandle(dir string) (vmm.Handle, error) {
+	var h vmm.Handle
+	b, err := os.ReadFile(handleFile(dir))
+	if errors.Is(err, os.ErrNotExist) {
+		return h, errkind.New(api.KindNotFound, "no machine in %s", dir)
+	}
+	if err != nil {
+		return h, err
+	}
+	if err := json.Unmarshal(b, &h); err != nil {
+		return h, errkind.New(api.KindDataLoss, "%s: %w", handleFile(dir), err)
+	}
+	return h, nil
+}
+
+// Attach starts the machine. What the driver's checks find is reported all at once, before anything is started.
+func (m *Machine) Attach(ctx context.Context, r *capability.Run) error {
+	r.Report.Stage("start machine")
+	if err := host.PrivateDir(r.RunDir); err != nil {
+		return err
+	}
+	s := &r.Spec
+	s.ID, s.Name, s.Dir, s.RunDir = r.VM.ID, r.VM.Name, r.Dir, r.RunDir
+	s.VCPU, s.MemMiB = r.VM.Spec.VCPU, r.VM.Spec.MemMiB
+	if err := problems(r.Driver.Check(ctx, *s)); err != nil {
+		return err
+	}
+	machine, err := r.Driver.Start(ctx, *s)
+	if err != nil {
+		return err
+	}
+	r.Machine = machine
+	b, err := json.MarshalIndent(machine.Handle(), "", "\t")
+	if err != nil {
+		return err
+	}
+	return host.WriteFile(handleFile(r.Dir), b, 0o600)
+}
+
+func problems(found []vmm.Problem) error {
+	if len(found) == 0 {
+		return nil
+	}
+	var details, fixes []string
+	for _, p := range found {
+		details = append(details, p.Detail)
+		if p.Fix != "" {
+			fixes = append(fixes, p.Fix)
+		}
+	}
+	return errkind.WithHint(errkind.New(api.KindUnavailable, "%s", strings.Join(details, "; ")), "%s", strings.Join(fixes, "; "))
+}
+
+// Detach kills the machine, in whichever daemon it was started, and removes its handle and run directory.
+func (m *Machine) Detach(ctx context.Context, r *capability.Run) error {
+	if r.Machine == nil {
+		if err := m.adopt(ctx, r); err != nil && !errkind.Is(err, api.KindNotFound) {
+			return err
+		}
+	}
+	if r.Machine != nil {
+		if err := r.Machine.Kill(ctx); err != nil {
+			return err
+		}
+	}
+	for _, path := range []string{handleFile(r.Dir), r.RunDir} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("remove what the machine left: %w", err)
+		}
+	}
+	return nil
+}
+
+// adopt finds a machine that this daemon did not start: by its handle, or, where a crash came before the handle was
+// written, by its run directory.
+func (m *Machine) adopt(ctx context.Context, r *capability.Run) error {
+	h, err := ReadHandle(r.Dir)
+	if errkind.Is(err, api.KindNotFound) {
+		h, err = m.find(ctx, r)
+	}
+	if err != nil {
+		return err
+	}
+	d, ok := m.Drivers[h.Driver]
+	if !ok {
+		return errkind.New(api.KindUnavailable, "machine %d was started by the unknown driver %q", h.PID, h.Driver)
+	}
+	r.Machine, err = d.Adopt(ctx, h)
+	return err
+}
+
+func (m *Machine) find(ctx context.Context, r *capability.Run) (vmm.Handle, error) {
+	for _, d := range m.Drivers {
+		f, ok := d.(vmm.Finder)
+		if !ok {
+			continue
+		}
+		h, err := f.Find(ctx, r.VM.ID, r.Dir, r.RunDir)
+		if !errkind.Is(err, api.KindNotFound) {
+			return h, err
+		}
+	}
+	return vmm.Handle{}, errkind.New(api.KindNotFound, "no machine of vm %q", r.VM.Name)
+}

@@ -1,0 +1,80 @@
+package rpcserver
+
+import (
+	"path/filepath"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/vm"
+)
+
+// vmOut is a VM as the wire has it: the record, and what is known of its run.
+func vmOut(s *vm.Service, v banger.VM) api.VM {
+	out := api.VM{
+		ID: string(v.ID), Name: v.Name, State: v.State.String(),
+		Image: v.Spec.Image, ImageID: string(v.Spec.ImageID), Kernel: v.Spec.Kernel, KernelID: string(v.Spec.KernelID),
+		VMM: v.Spec.VMM, Init: string(v.Spec.Init), VCPU: v.Spec.VCPU, MemMiB: v.Spec.MemMiB,
+		RootSize: v.Spec.RootSize, DiskSize: v.Spec.WorkSize, NAT: v.Spec.NAT, Env: v.Spec.Env, MAC: v.Spec.MAC,
+		LastError: v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed,
+	}
+	for _, c := range v.Conditions {
+		out.Conditions = append(out.Conditions, api.Condition(c))
+	}
+	if v.Workspace != nil {
+		ws := workspaceOut(*v.Workspace)
+		out.Workspace = &ws
+	}
+	if r := s.Run(v.ID); r != nil && r.Machine != nil {
+		h := r.Machine.Handle()
+		out.PID, out.Engine, out.BootID = h.PID, h.Engine, r.Hello.BootID
+		if r.Boot.Net != nil {
+			out.Address = r.Boot.Net.Address
+		}
+	}
+	return out
+}
+
+func workspaceOut(w banger.Workspace) api.Workspace {
+	return api.Workspace{
+		GuestPath: w.GuestPath, Source: w.Source, Branch: w.Branch, BaseCommit: w.BaseCommit, BaseTree: w.BaseTree,
+		Prepared: w.Prepared, ExportedTree: w.ExportedTree, Exported: w.Exported, Changes: string(w.Changes),
+	}
+}
+
+// workspaceIn takes what a client may say of a workspace; the rest is the daemon's to fill in.
+func workspaceIn(w api.Workspace) banger.Workspace {
+	return banger.Workspace{
+		GuestPath: w.GuestPath, Source: w.Source, Branch: w.Branch, BaseCommit: w.BaseCommit, BaseTree: w.BaseTree,
+	}
+}
+
+func imageOut(img banger.Image, users []string) api.Image {
+	return api.Image{
+		ID: string(img.ID), Name: img.Name, Managed: img.Managed, Kernel: img.Kernel, Init: string(img.Init),
+		Source: img.Source, Digest: img.Digest, RootSize: img.RootSize, WorkSize: img.WorkSize,
+		Allocated: allocated(img.Rootfs, img.WorkSeed), Packages: img.Packages, Created: img.Created, VMs: users,
+		Dir: filepath.Dir(img.Rootfs),
+	}
+}
+
+func kernelOut(k banger.Kernel, users []string) api.Kernel {
+	return api.Kernel{
+		ID: string(k.ID), Name: k.Name, Release: k.Release, Arch: k.Arch, Source: k.Source, Format: k.Format,
+		Allocated: allocated(k.Image, k.Modules), Facts: k.Facts, Created: k.Created, Images: users, Dir: filepath.Dir(k.Image),
+	}
+}
+
+// allocated adds up what files take on disk; one that is missing counts nothing.
+func allocated(paths ...string) int64 {
+	var sum int64
+	for _, p := range paths {
+		if p == "" {
+			continue
+		}
+		if n, err := host.Allocated(p); err == nil {
+			sum += n
+		}
+	}
+	return sum
+}

@@ -1,0 +1,180 @@
+package rpcserver
+
+import (
+	"context"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/capabilities"
+	"github.com/banger-vm/banger/internal/opstate"
+)
+
+func vmMethods(s Services) []Method {
+	one := func(v banger.VM, err error) (api.VM, error) {
+		if err != nil {
+			return api.VM{}, err
+		}
+		return vmOut(s.VMs, v), nil
+	}
+	return []Method{
+		Call(Write, api.MethodVMBegin, "Begins the creation of a VM and returns its operation.",
+			func(_ context.Context, p api.VMCreate) (api.OperationRef, error) {
+				op, err := s.VMs.BeginCreate(p)
+				return api.OperationRef{ID: op.ID}, err
+			}),
+		Call(Read, api.MethodVMStatus, "Shows the operation that creates a VM.",
+			func(_ context.Context, p api.OperationRef) (api.Operation, error) { return s.Ops.Get(p.ID) }),
+		Call(Write, api.MethodVMCancel, "Cancels the creation of a VM and waits until nothing of it is left.",
+			func(ctx context.Context, p api.OperationRef) (api.Operation, error) { return cancelOp(ctx, s, p) }),
+		Call(Write, api.MethodVMCreate, "Creates a VM and waits for it.",
+			func(ctx context.Context, p api.VMCreate) (api.VM, error) { return createVM(ctx, s, p) }),
+		Call(Read, api.MethodVMList, "Lists VMs, oldest first.",
+			func(ctx context.Context, _ api.Empty) (api.VMList, error) { return listVMs(ctx, s) }),
+		Call(Read, api.MethodVMGet, "Shows one VM.",
+			func(ctx context.Context, p api.Ref) (api.VM, error) { return one(s.VMs.Get(ctx, p.Ref)) }),
+		Call(Write, api.MethodVMStart, "Starts a VM and waits until its guest answers.",
+			func(ctx context.Context, p api.Ref) (api.VM, error) {
+				return one(s.VMs.Start(ctx, p.Ref, opstate.Discard))
+			}),
+		Call(Write, api.MethodVMStop, "Asks a guest to sync and power off, and kills it if that takes too long.",
+			func(ctx context.Context, p api.VMStop) (api.VM, error) {
+				return one(s.VMs.Stop(ctx, p.Ref.Ref, time.Duration(p.TimeoutMS)*time.Millisecond))
+			}),
+		Call(Write, api.MethodVMKill, "Ends a VM at once, as when the power fails.",
+			func(ctx context.Context, p api.Ref) (api.VM, error) { return one(s.VMs.Kill(ctx, p.Ref)) }),
+		Call(Write, api.MethodVMDelete, "Removes a VM and its disks; refuses while it runs or has unexported work, unless forced.",
+			func(ctx context.Context, p api.VMDelete) (api.Empty, error) {
+				return api.Empty{}, s.VMs.Delete(ctx, p.Ref.Ref, p.Force)
+			}),
+		Call(Read, api.MethodVMSSH, "Tells what an SSH client needs to reach a VM.",
+			func(ctx context.Context, p api.Ref) (api.VMSSH, error) { return sshOf(ctx, s, p.Ref) }),
+		Call(Read, api.MethodVMHealth, "Asks a guest how it is.",
+			func(ctx context.Context, p api.Ref) (api.VMHealth, error) {
+				hello, stats, err := s.VMs.Health(ctx, p.Ref)
+				return api.VMHealth{Hello: hello, Stats: stats}, err
+			}),
+		Stream[api.VMLogs, api.Empty](Read, Bytes, api.MethodVMLogs, "Sends a VM's console or VMM log.",
+			func(ctx context.Context, p api.VMLogs, c *Conn) error { return sendLogs(ctx, s, p, c) }),
+		Stream[api.Ref, api.VM](Write, Bytes, api.MethodVMLease,
+			"Holds an ephemeral VM for as long as the connection is open.",
+			func(ctx context.Context, p api.Ref, c *Conn) error { return holdLease(ctx, s, p, c) }),
+	}
+}
+
+func createVM(ctx context.Context, s Services, p api.VMCreate) (api.VM, error) {
+	op, err := s.VMs.BeginCreate(p)
+	if err != nil {
+		return api.VM{}, err
+	}
+	done, err := s.Ops.Wait(ctx, op.ID)
+	if err != nil { // the caller is gone: its wish is, too
+		s.Ops.Cancel(context.WithoutCancel(ctx), op.ID) //nolint:errcheck // it may have ended just now
+		return api.VM{}, err
+	}
+	if done.Error != nil {
+		return api.VM{}, done.Error
+	}
+	v, err := s.VMs.Get(ctx, done.Subject)
+	return vmOut(s.VMs, v), err
+}
+
+func listVMs(ctx context.Context, s Services) (api.VMList, error) {
+	vms, err := s.VMs.List(ctx)
+	list := api.VMList{VMs: make([]api.VM, 0, len(vms))}
+	for _, v := range vms {
+		list.VMs = append(list.VMs, vmOut(s.VMs, v))
+	}
+	return list, err
+}
+
+func sshOf(ctx context.Context, s Services, ref string) (api.VMSSH, error) {
+	v, err := s.VMs.Get(ctx, ref)
+	if err != nil {
+		return api.VMSSH{}, err
+	}
+	return api.VMSSH{
+		Name: v.Name, User: "root", Identity: s.Daemon.SSHIdentity(),
+		KnownHosts: capabilities.KnownHosts(s.VMs.Dir(v.ID)), HostAlias: capabilities.HostAlias(v.ID),
+	}, nil
+}
+
+func sendLogs(ctx context.Context, s Services, p api.VMLogs, c *Conn) error {
+	if err := s.VMs.CheckLogs(ctx, p); err != nil {
+		return err
+	}
+	if err := c.Accept(api.Empty{}); err != nil {
+		return err
+	}
+	return s.VMs.Logs(c.untilHangUp(ctx), p, c)
+}
+
+func holdLease(ctx context.Context, s Services, p api.Ref, c *Conn) error {
+	v, release, err := s.VMs.Lease(ctx, p.Ref)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := c.Accept(vmOut(s.VMs, v)); err != nil {
+		return err
+	}
+	<-c.untilHangUp(ctx).Done()
+	return nil
+}
+
+// guestMethods are those that a guest's agent serves: the daemon opens the agent's stream and joins the two.
+func guestMethods(s Services) []Method {
+	return []Method{
+		Call(Read, api.MethodVMPorts, "Lists what listens in a guest.",
+			func(ctx context.Context, p api.Ref) (guestapi.Ports, error) {
+				return askGuest[guestapi.Ports](ctx, s, p.Ref, guestapi.MethodPorts, nil)
+			}),
+		Call(Read, api.MethodVMStat, "Tells what is at a path in a guest.",
+			func(ctx context.Context, p api.VMStat) (guestapi.Stat, error) {
+				return askGuest[guestapi.Stat](ctx, s, p.Ref.Ref, guestapi.MethodStat, guestapi.TarOut{Path: p.Path})
+			}),
+		Stream[api.VMExec, guestapi.ExecStarted](Write, Frames, api.MethodVMExec, "Runs a command in a guest.",
+			func(ctx context.Context, p api.VMExec, c *Conn) error {
+				return openGuest[guestapi.ExecStarted](ctx, s, p.Ref.Ref, guestapi.MethodExec, p.ExecSpec, c)
+			}),
+		Stream[api.VMDial, api.Empty](Write, Bytes, api.MethodVMDial, "Connects to a port, a socket or the SSH server of a guest.",
+			func(ctx context.Context, p api.VMDial, c *Conn) error {
+				if p.SSH {
+					return openGuest[api.Empty](ctx, s, p.Ref.Ref, guestapi.MethodSSH, nil, c)
+				}
+				return openGuest[api.Empty](ctx, s, p.Ref.Ref, guestapi.MethodDial, p.Dial, c)
+			}),
+		Stream[api.VMCopyIn, api.Empty](Write, Frames, api.MethodVMCopyIn, "Unpacks a tar in a guest.",
+			func(ctx context.Context, p api.VMCopyIn, c *Conn) error {
+				return openGuest[api.Empty](ctx, s, p.Ref.Ref, guestapi.MethodTarIn, p.TarIn, c)
+			}),
+		Stream[api.VMCopyOut, api.Empty](Read, Frames, api.MethodVMCopyOut, "Packs a file or directory of a guest as a tar.",
+			func(ctx context.Context, p api.VMCopyOut, c *Conn) error {
+				return openGuest[api.Empty](ctx, s, p.Ref.Ref, guestapi.MethodTarOut, p.TarOut, c)
+			}),
+	}
+}
+
+func askGuest[R any](ctx context.Context, s Services, ref, method string, params any) (R, error) {
+	var result R
+	_, conn, err := s.VMs.Guest(ctx, ref)
+	if err != nil {
+		return result, err
+	}
+	return result, conn.Call(ctx, method, params, &result)
+}
+
+func openGuest[R any](ctx context.Context, s Services, ref, method string, params any, c *Conn) error {
+	v, conn, err := s.VMs.Guest(ctx, ref)
+	if err != nil {
+		return err
+	}
+	var result R
+	stream, err := conn.Open(ctx, method, params, &result)
+	if err != nil {
+		return err
+	}
+	s.VMs.Used(ctx, v.ID)
+	return c.join(stream, result)
+}

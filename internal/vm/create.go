@@ -1,0 +1,239 @@
+package vm
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/opstate"
+)
+
+// BeginCreate checks p as far as it can without I/O and begins an operation that creates the VM, and starts it if p asks
+// for that. A VM whose creation fails or is canceled is removed.
+func (s *Service) BeginCreate(p api.VMCreate) (api.Operation, error) {
+	if err := s.checkCreate(p); err != nil {
+		return api.Operation{}, err
+	}
+	op := s.cfg.Ops.Begin(api.MethodVMCreate, p.Name, func(ctx context.Context, op *opstate.Op) (any, error) {
+		vm, err := s.create(ctx, p, op)
+		if err != nil {
+			return nil, err
+		}
+		return api.Ref{Ref: string(vm.ID)}, nil
+	})
+	return op, nil
+}
+
+func (s *Service) checkCreate(p api.VMCreate) error {
+	if p.Name != "" {
+		if err := banger.CheckName("vm", p.Name); err != nil {
+			return err
+		}
+	}
+	if p.VCPU < 0 || p.VCPU > s.cfg.HostCPUs {
+		return errkind.WithHint(errkind.New(api.KindInvalid, "%d vCPUs: this host has %d", p.VCPU, s.cfg.HostCPUs),
+			"ask for 1 to %d", s.cfg.HostCPUs)
+	}
+	driver, err := s.driver(p.VMM)
+	if err != nil {
+		return err
+	}
+	if least := driver.Features().MinMemMiB; p.MemMiB != 0 && p.MemMiB < least {
+		return errkind.WithHint(errkind.New(api.KindInvalid, "%d MiB of memory is too little", p.MemMiB),
+			"%s needs at least %d MiB", driver.Name(), least)
+	}
+	for _, env := range p.Env {
+		if name, _, ok := strings.Cut(env, "="); !ok || name == "" || strings.ContainsRune(env, 0) {
+			return errkind.New(api.KindInvalid, "bad environment entry %q: want NAME=VALUE", env)
+		}
+	}
+	if p.Init != "" && p.Init != string(guestapi.InitAgent) && !strings.HasPrefix(p.Init, "/") {
+		return errkind.New(api.KindInvalid, "bad init %q: want agent, or the absolute path of the image's init", p.Init)
+	}
+	return nil
+}
+
+// createOp is what a running creation tells its operation.
+type createOp interface {
+	opstate.Reporter
+	SetSubject(name string)
+}
+
+func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (banger.VM, error) {
+	if p.Name != "" {
+		if err := s.nameFree(ctx, p.Name); err != nil {
+			return banger.VM{}, err // before an image is built for nothing; CreateVM decides
+		}
+	}
+	op.Stage("resolve image and kernel")
+	spec, err := s.resolve(ctx, p, op)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	op.Stage("reserve name")
+	vm, err := s.reserve(ctx, p.Name, spec)
+	if err != nil {
+		return vm, err
+	}
+	op.SetSubject(vm.Name)
+	unlock, err := s.locks.Lock(ctx, vm.ID, "creating")
+	if err != nil {
+		return vm, errors.Join(err, s.discard(ctx, vm))
+	}
+	defer unlock()
+	if err := s.populate(ctx, vm, p.Start, op); err != nil {
+		return vm, errors.Join(fmt.Errorf("create vm %q: %w", vm.Name, err), s.discard(ctx, vm))
+	}
+	s.log.Info("vm created", "vm", vm.Name, "id", vm.ID, "image", spec.Image, "kernel", spec.Kernel)
+	if p.Ephemeral {
+		s.leases.expect(vm.ID)
+	}
+	return s.Get(ctx, string(vm.ID))
+}
+
+func (s *Service) nameFree(ctx context.Context, name string) error {
+	vms, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, vm := range vms {
+		if vm.Name == name {
+			return errkind.WithHint(errkind.New(api.KindExists, "vm %q exists", name),
+				"choose another name, or delete it: `banger vm delete %s`", name)
+		}
+	}
+	return nil
+}
+
+// populate makes the VM's directory and, if asked, starts it. The creation is complete when Pending is cleared.
+func (s *Service) populate(ctx context.Context, vm banger.VM, start bool, r opstate.Reporter) error {
+	if err := host.PrivateDir(s.cfg.Dirs.VMDir(vm.ID)); err != nil {
+		return err
+	}
+	if start {
+		if err := s.startLocked(ctx, vm, r); err != nil {
+			return err
+		}
+	}
+	_, err := s.cfg.Store.UpdateVM(ctx, vm.ID, func(v *banger.VM) error { v.Pending = false; return nil })
+	return err
+}
+
+// discard removes a VM whose creation failed, although the request may have ended.
+func (s *Service) discard(ctx context.Context, vm banger.VM) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	if r := s.Run(vm.ID); r != nil {
+		s.setRun(vm.ID, nil)
+		if err := s.cfg.Chain.Detach(ctx, r); err != nil {
+			s.log.Error("discard", "vm", vm.Name, "err", err)
+		}
+	}
+	return s.remove(ctx, vm)
+}
+
+const discardTimeout = 30 * time.Second
+
+// resolve turns a request into a complete spec.
+func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporter) (banger.Spec, error) {
+	d := s.cfg.Defaults
+	image, err := s.image(ctx, or(p.Image, d.Image), r)
+	if err != nil {
+		return banger.Spec{}, err
+	}
+	kernel, err := s.kernel(ctx, or(p.Kernel, image.Kernel, d.Kernel), r)
+	if err != nil {
+		return banger.Spec{}, err
+	}
+	spec := banger.Spec{
+		ImageID: image.ID, Image: image.Name, KernelID: kernel.ID, Kernel: kernel.Name,
+		VMM: or(p.VMM, "auto"), Init: or(guestapi.InitMode(p.Init), image.Init, guestapi.InitAgent),
+		VCPU: or(p.VCPU, d.VCPU), MemMiB: or(p.MemMiB, d.MemMiB),
+		RootSize: or(p.RootSize, d.RootSize, image.RootSize), WorkSize: or(p.DiskSize, d.WorkSize, image.WorkSize),
+		NAT: d.NAT, Env: p.Env, Cloner: d.Cloner, Ephemeral: p.Ephemeral,
+	}
+	if p.NAT != nil {
+		spec.NAT = *p.NAT
+	}
+	if spec.RootSize < image.RootSize || spec.WorkSize < image.WorkSize {
+		return spec, errkind.WithHint(errkind.New(api.KindInvalid, "disks cannot be smaller than the image's"),
+			"image %q has a root of %d and a work-seed of %d bytes", image.Name, image.RootSize, image.WorkSize)
+	}
+	return spec, nil
+}
+
+// or returns the first value that is not zero.
+func or[T comparable](values ...T) T {
+	var zero T
+	for _, v := range values {
+		if v != zero {
+			return v
+		}
+	}
+	return zero
+}
+
+func (s *Service) image(ctx context.Context, ref string, r opstate.Reporter) (banger.Image, error) {
+	if ref == "" {
+		return s.cfg.Images.EnsureDefault(ctx, r)
+	}
+	return s.cfg.Images.Get(ctx, ref)
+}
+
+func (s *Service) kernel(ctx context.Context, ref string, r opstate.Reporter) (banger.Kernel, error) {
+	if ref == "" {
+		return s.cfg.Kernels.EnsureDefault(ctx, r)
+	}
+	return s.cfg.Kernels.Get(ctx, ref)
+}
+
+// nameTries is how many random names are tried before giving up; with thousands of names two in a row rarely collide.
+const nameTries = 20
+
+// reserve writes the VM's record, which takes its name and id.
+func (s *Service) reserve(ctx context.Context, name string, spec banger.Spec) (banger.VM, error) {
+	vm := banger.VM{ID: banger.NewID[banger.VMID](), Name: name, State: banger.Created, Pending: true, Created: time.Now().UTC()}
+	vm.LastUsed = vm.Created
+	key, err := newHostKey(string(vm.ID))
+	if err != nil {
+		return vm, err
+	}
+	spec.HostKey, spec.MachineID, spec.MAC = key, newMachineID(), macOf(vm.ID)
+	vm.Spec = spec
+	if name != "" {
+		return vm, s.cfg.Store.CreateVM(ctx, vm)
+	}
+	for range nameTries {
+		vm.Name = banger.RandomName()
+		err = s.cfg.Store.CreateVM(ctx, vm)
+		if !errkind.Is(err, api.KindExists) {
+			return vm, err
+		}
+	}
+	vm.Name = "vm-" + string(vm.ID)
+	return vm, s.cfg.Store.CreateVM(ctx, vm)
+}
+
+// macOf derives a VM's MAC address from its id: locally administered, unicast (IEEE 802-2014, 8.2.2).
+func macOf(id banger.VMID) string {
+	b, err := hex.DecodeString(string(id))
+	if err != nil || len(b) < 5 {
+		panic("vm: id " + string(id) + " is not hex")
+	}
+	return fmt.Sprintf("52:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4])
+}
+
+func newMachineID() string {
+	var b [16]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return hex.EncodeToString(b[:])
+}

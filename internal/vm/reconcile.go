@@ -1,0 +1,167 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vmm"
+)
+
+// HandleReader finds the durable handle of a VM's machine. Kind not-found: there is none.
+type HandleReader func(dir string) (vmm.Handle, error)
+
+// Reconcile makes the state right after the daemon was away, whatever it was doing when it went: machines that live are
+// adopted, interrupted creations are removed, interrupted starts undone, interrupted stops finished, the dead cleaned up,
+// and directories that no record claims removed. A failure is logged with the VM's name and does not keep the others back.
+func (s *Service) Reconcile(ctx context.Context, handles HandleReader) error {
+	vms, err := s.List(ctx)
+	if err != nil {
+		return err
+	}
+	claimed := map[string]bool{}
+	for _, vm := range vms {
+		if err := s.reconcile(ctx, vm, handles); err != nil {
+			s.log.Error("reconcile", "vm", vm.Name, "err", err)
+		}
+		claimed[string(vm.ID)] = true
+	}
+	return s.removeUnclaimed(ctx, claimed, handles)
+}
+
+func (s *Service) reconcile(ctx context.Context, vm banger.VM, handles HandleReader) error {
+	if vm.Pending {
+		s.log.Info("removing a vm whose creation was interrupted", "vm", vm.Name)
+		return s.killAndRemove(ctx, vm, handles)
+	}
+	if !vm.State.Live() {
+		return nil
+	}
+	run, err := s.newRun(ctx, vm, opstate.Discard)
+	if err != nil {
+		return err
+	}
+	adoptErr := s.adopt(ctx, run, handles)
+	switch {
+	case adoptErr == nil && (vm.State == banger.Running || vm.State == banger.Paused):
+		return s.readopt(ctx, run)
+	case adoptErr != nil && !errkind.Is(adoptErr, api.KindNotFound):
+		return adoptErr // no proof of death: leave everything as it is
+	}
+	reason := "the daemon stopped while the vm was " + vm.State.String()
+	if vm.State == banger.Running || vm.State == banger.Paused {
+		reason = "its machine ended while the daemon was away"
+	}
+	s.log.Info("vm does not run any more", "vm", vm.Name, "reason", reason)
+	detachErr := s.cfg.Chain.Detach(ctx, run)
+	_, err = s.setState(ctx, vm.ID, banger.Stopped, func(v *banger.VM) {
+		v.LastError, v.Stopped = reason, time.Now().UTC()
+		if v.Workspace != nil {
+			v.Workspace.Changes = banger.ChangesUnknown
+		}
+	})
+	if vm.Spec.Ephemeral {
+		s.leases.expect(vm.ID)
+	}
+	return errors.Join(detachErr, err)
+}
+
+// adopt attaches run to its live machine. Kind not-found: there is none, which is proven.
+func (s *Service) adopt(ctx context.Context, run *capability.Run, handles HandleReader) error {
+	h, err := handles(run.Dir)
+	if err != nil {
+		return err
+	}
+	driver, err := s.driver(h.Driver)
+	if err != nil {
+		return err
+	}
+	run.Driver = driver
+	run.Machine, err = driver.Adopt(ctx, h)
+	return err
+}
+
+// readopt makes an adopted machine's VM usable again.
+func (s *Service) readopt(ctx context.Context, run *capability.Run) error {
+	conds := s.cfg.Chain.Reattach(ctx, run)
+	s.setRun(run.VM.ID, run)
+	s.watch(run)
+	if run.VM.Spec.Ephemeral {
+		s.leases.expect(run.VM.ID)
+	}
+	s.log.Info("vm adopted", "vm", run.VM.Name, "pid", run.Machine.Handle().PID)
+	_, err := s.cfg.Store.UpdateVM(ctx, run.VM.ID, func(v *banger.VM) error { v.Conditions = conds; return nil })
+	return err
+}
+
+func (s *Service) killAndRemove(ctx context.Context, vm banger.VM, handles HandleReader) error {
+	run := s.bareRun(vm, opstate.Discard)
+	if err := s.adopt(ctx, run, handles); err != nil && !errkind.Is(err, api.KindNotFound) {
+		return err
+	}
+	if err := s.cfg.Chain.Detach(ctx, run); err != nil {
+		return err
+	}
+	return s.remove(ctx, vm)
+}
+
+// removeUnclaimed removes what a record no longer names: its machine first, if that lives.
+func (s *Service) removeUnclaimed(ctx context.Context, claimed map[string]bool, handles HandleReader) error {
+	entries, err := os.ReadDir(s.cfg.Dirs.VMsDir())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if claimed[e.Name()] || !isID(e.Name()) {
+			continue
+		}
+		vm := banger.VM{ID: banger.VMID(e.Name()), Name: e.Name()}
+		s.log.Info("removing what is left of an unknown vm", "id", vm.ID)
+		if err := s.killAndRemove(ctx, vm, handles); err != nil {
+			s.log.Error("remove leftovers", "id", vm.ID, "err", err)
+		}
+	}
+	return nil
+}
+
+// isID reports whether a directory's name is one that we give to VMs.
+func isID(name string) bool {
+	if len(name) != len(banger.NewID[banger.VMID]()) {
+		return false
+	}
+	for _, c := range name {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+// removeDir removes a directory of ours with the plain files that are left in it. It does not descend: whatever holds a
+// directory was not made by banger.
+func removeDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove leftovers of a vm: %w", err)
+		}
+	}
+	return os.Remove(dir)
+}

@@ -1,0 +1,208 @@
+// Package vm is the VM service: it creates, starts, stops and deletes VMs, watches their machines, gives access to their
+// guests, and makes the state right again after the daemon was away.
+//
+// # Intent and reality
+//
+// The store holds intent: the record of each VM, with its state. What is true now is the machine, known durably by the
+// handle file that capability "machine" keeps, and proven against the kernel before it is believed. Every irreversible act
+// is bracketed: the "-ing" state is written, then the act, then the "-ed" state. Between the two a crash leaves a state that
+// [Service.Reconcile] knows how to finish or undo.
+//
+// # Locks
+//
+// A VM's lock (vmlock) is held for the whole of a life-cycle operation. [Service.mu] guards the map of runs only and is
+// never held across I/O. Guest traffic (exec, copies, workspaces) takes no lock: stop cuts it.
+package vm
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/guest"
+	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/vmlock"
+	"github.com/banger-vm/banger/internal/vmm"
+)
+
+// Store keeps VM records.
+type Store interface {
+	CreateVM(ctx context.Context, vm banger.VM) error
+	GetVM(ctx context.Context, ref string) (banger.VM, error)
+	ListVMs(ctx context.Context) ([]banger.VM, error)
+	UpdateVM(ctx context.Context, id banger.VMID, change func(*banger.VM) error) (banger.VM, error)
+	DeleteVM(ctx context.Context, id banger.VMID) error
+}
+
+// Images finds images.
+type Images interface {
+	Get(ctx context.Context, ref string) (banger.Image, error)
+	// EnsureDefault returns the default image, and builds it first when there is none.
+	EnsureDefault(ctx context.Context, r opstate.Reporter) (banger.Image, error)
+}
+
+// Kernels finds kernels.
+type Kernels interface {
+	Get(ctx context.Context, ref string) (banger.Kernel, error)
+	// EnsureDefault returns the default kernel, and imports it first when there is none.
+	EnsureDefault(ctx context.Context, r opstate.Reporter) (banger.Kernel, error)
+}
+
+// Defaults fill in what a request leaves out. Sizes are bytes; zero is the image's.
+type Defaults struct {
+	Image    string
+	Kernel   string
+	VCPU     int
+	MemMiB   int
+	RootSize int64
+	WorkSize int64
+	NAT      bool
+	Cloner   string // name of the disk cloner for new VMs
+}
+
+// Dirs names the directories of VMs.
+type Dirs interface {
+	VMsDir() string                 // parent of the durable ones
+	VMDir(id banger.VMID) string    // durable
+	VMRunDir(id banger.VMID) string // sockets
+	PatchesDir() string             // exports that nobody was there to take
+}
+
+// Config is what the service works with.
+type Config struct {
+	Store    Store
+	Images   Images
+	Kernels  Kernels
+	Drivers  map[string]vmm.Driver // by name
+	Auto     string                // the driver that "auto" means
+	Chain    *capability.Chain
+	Ops      *opstate.Registry
+	Dirs     Dirs
+	Defaults Defaults
+	HostCPUs int
+	Log      *slog.Logger
+}
+
+// Service is the VM service.
+type Service struct {
+	cfg    Config
+	log    *slog.Logger
+	locks  vmlock.Locks
+	leases leases
+	bg     sync.WaitGroup  // watchers and reapers
+	ctx    context.Context // ends at Close; parent of background work, never of a machine
+	cancel context.CancelFunc
+
+	mu   sync.Mutex // guards runs: handlers read it while starts and exits change it
+	runs map[banger.VMID]*capability.Run
+}
+
+// New returns a service. Call [Service.Reconcile] before anything else, and [Service.Close] at the end.
+func New(cfg Config) *Service {
+	ctx, cancel := context.WithCancel(context.Background())
+	s := &Service{cfg: cfg, log: cfg.Log, ctx: ctx, cancel: cancel, runs: map[banger.VMID]*capability.Run{}}
+	s.leases.expired = s.leaseExpired
+	return s
+}
+
+// Close ends background work and lets go of the machines, which run on.
+func (s *Service) Close() {
+	s.cancel()
+	s.leases.close()
+	s.bg.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, r := range s.runs {
+		r.Link.Close()
+	}
+}
+
+// Get returns the VM that ref names.
+func (s *Service) Get(ctx context.Context, ref string) (banger.VM, error) {
+	return s.cfg.Store.GetVM(ctx, ref)
+}
+
+// List returns all VMs, oldest first.
+func (s *Service) List(ctx context.Context) ([]banger.VM, error) { return s.cfg.Store.ListVMs(ctx) }
+
+// Run returns the present run of a VM, or nil.
+func (s *Service) Run(id banger.VMID) *capability.Run {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runs[id]
+}
+
+func (s *Service) setRun(id banger.VMID, r *capability.Run) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r == nil {
+		delete(s.runs, id)
+		return
+	}
+	s.runs[id] = r
+}
+
+// Guest returns the VM that ref names and a connection to its agent. A VM that does not run is of kind precondition.
+func (s *Service) Guest(ctx context.Context, ref string) (banger.VM, *guest.Conn, error) {
+	vm, err := s.Get(ctx, ref)
+	if err != nil {
+		return vm, nil, err
+	}
+	r := s.Run(vm.ID)
+	if r == nil || vm.State != banger.Running {
+		return vm, nil, notRunning(vm)
+	}
+	conn, err := r.Link.Get(ctx)
+	if err != nil {
+		return vm, nil, errkind.WithHint(errkind.New(errkind.Of(err), "vm %q does not answer: %w", vm.Name, err),
+			"look at its console: `banger vm logs %s`", vm.Name)
+	}
+	return vm, conn, nil
+}
+
+func notRunning(vm banger.VM) error {
+	return errkind.WithHint(errkind.New(api.KindPrecondition, "vm %q is %s", vm.Name, vm.State),
+		"start it: `banger vm start %s`", vm.Name)
+}
+
+// Health asks the guest how it is.
+func (s *Service) Health(ctx context.Context, ref string) (guestapi.Hello, guestapi.Stats, error) {
+	var hello guestapi.Hello
+	var stats guestapi.Stats
+	_, conn, err := s.Guest(ctx, ref)
+	if err != nil {
+		return hello, stats, err
+	}
+	if err := conn.Call(ctx, guestapi.MethodHello, nil, &hello); err != nil {
+		return hello, stats, err
+	}
+	return hello, stats, conn.Call(ctx, guestapi.MethodStats, nil, &stats)
+}
+
+// driver returns the driver of that name; "auto" and "" mean the one that was chosen for this host.
+func (s *Service) driver(name string) (vmm.Driver, error) {
+	if name == "" || name == "auto" {
+		name = s.cfg.Auto
+	}
+	if d, ok := s.cfg.Drivers[name]; ok {
+		return d, nil
+	}
+	return nil, errkind.WithHint(errkind.New(api.KindInvalid, "unknown VMM %q", name), "use auto or qemu")
+}
+
+// Dir returns a VM's durable directory.
+func (s *Service) Dir(id banger.VMID) string { return s.cfg.Dirs.VMDir(id) }
+
+// Used records that somebody uses a VM now. It does not fail: the record is for people and the reaper.
+func (s *Service) Used(ctx context.Context, id banger.VMID) {
+	_, err := s.cfg.Store.UpdateVM(ctx, id, func(v *banger.VM) error { v.LastUsed = time.Now().UTC(); return nil })
+	if err != nil {
+		s.log.Warn("record use", "id", id, "err", err)
+	}
+}

@@ -1,0 +1,178 @@
+package vm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/vm/capability"
+)
+
+// Start starts a VM that does not run. One that runs is left alone. When ctx ends before the guest is up, the start is
+// undone.
+func (s *Service) Start(ctx context.Context, ref string, r opstate.Reporter) (banger.VM, error) {
+	vm, unlock, err := s.lock(ctx, ref, "starting")
+	if err != nil {
+		return vm, err
+	}
+	defer unlock()
+	if vm.State == banger.Running {
+		return vm, nil
+	}
+	if err := s.startLocked(ctx, vm, r); err != nil {
+		return vm, fmt.Errorf("start vm %q: %w", vm.Name, err)
+	}
+	return s.Get(ctx, string(vm.ID))
+}
+
+// lock takes the lock of the VM that ref names, for action, and returns the record as it is under the lock.
+func (s *Service) lock(ctx context.Context, ref, action string) (banger.VM, func(), error) {
+	vm, err := s.Get(ctx, ref)
+	if err != nil {
+		return vm, nil, err
+	}
+	unlock, err := s.locks.Lock(ctx, vm.ID, action)
+	if err != nil {
+		return vm, nil, fmt.Errorf("vm %q: %w", vm.Name, err)
+	}
+	if vm, err = s.Get(ctx, string(vm.ID)); err != nil {
+		unlock()
+		return vm, nil, err // deleted while we waited
+	}
+	return vm, unlock, nil
+}
+
+// setState moves a VM to a state and applies changes in the same transaction.
+func (s *Service) setState(ctx context.Context, id banger.VMID, state banger.State, change func(*banger.VM)) (banger.VM, error) {
+	return s.cfg.Store.UpdateVM(ctx, id, func(vm *banger.VM) error {
+		vm.State = state
+		if change != nil {
+			change(vm)
+		}
+		return nil
+	})
+}
+
+// startLocked starts vm. The caller holds its lock. On error the VM is back in the state it came from.
+func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Reporter) error {
+	before := vm.State
+	if !before.CanBecome(banger.Starting) {
+		return errkind.New(api.KindPrecondition, "it is %s", before)
+	}
+	run, err := s.newRun(ctx, vm, rep)
+	if err != nil {
+		return err
+	}
+	if run.VM, err = s.setState(ctx, vm.ID, banger.Starting, nil); err != nil {
+		return err
+	}
+	begun := time.Now()
+	if err := s.cfg.Chain.Attach(ctx, run); err != nil {
+		return errors.Join(err, s.startFailed(ctx, vm, err))
+	}
+	s.setRun(vm.ID, run)
+	_, err = s.setState(ctx, vm.ID, banger.Running, func(v *banger.VM) {
+		v.Started, v.LastUsed, v.LastError, v.Conditions = time.Now().UTC(), time.Now().UTC(), "", nil
+		if v.Workspace != nil {
+			v.Workspace.Changes = ""
+		}
+	})
+	if err != nil {
+		s.setRun(vm.ID, nil)
+		return errors.Join(err, s.cfg.Chain.Detach(context.WithoutCancel(ctx), run), s.startFailed(ctx, vm, err))
+	}
+	s.watch(run)
+	s.log.Info("vm started", "vm", vm.Name, "engine", run.Machine.Handle().Engine, "took", time.Since(begun))
+	return nil
+}
+
+// startFailed puts a VM whose start was undone back: one that never ran is as created, any other stopped.
+func (s *Service) startFailed(ctx context.Context, vm banger.VM, cause error) error {
+	back := banger.Stopped
+	if vm.Started.IsZero() {
+		back = banger.Created
+	}
+	_, err := s.setState(context.WithoutCancel(ctx), vm.ID, back, func(v *banger.VM) { v.LastError = cause.Error() })
+	return err
+}
+
+// newRun returns the run of a VM that is about to start, to be re-attached or to be cleaned.
+func (s *Service) newRun(ctx context.Context, vm banger.VM, rep opstate.Reporter) (*capability.Run, error) {
+	run := s.bareRun(vm, rep)
+	var err error
+	if run.Image, err = s.cfg.Images.Get(ctx, string(vm.Spec.ImageID)); err != nil {
+		return nil, err
+	}
+	if run.Kernel, err = s.cfg.Kernels.Get(ctx, string(vm.Spec.KernelID)); err != nil {
+		return nil, err
+	}
+	if run.Driver, err = s.driver(vm.Spec.VMM); err != nil {
+		return nil, err
+	}
+	return run, nil
+}
+
+// bareRun returns a run that is good for cleaning up only: detach and destroy need nothing but the record.
+func (s *Service) bareRun(vm banger.VM, rep opstate.Reporter) *capability.Run {
+	return &capability.Run{
+		VM: vm, Report: rep, Dir: s.cfg.Dirs.VMDir(vm.ID), RunDir: s.cfg.Dirs.VMRunDir(vm.ID),
+	}
+}
+
+// watch waits for the end of a run's machine and records it, unless a stop is doing so.
+func (s *Service) watch(run *capability.Run) {
+	s.bg.Go(func() {
+		select {
+		case <-run.Machine.Exited():
+			s.exited(run)
+		case <-s.ctx.Done():
+		}
+	})
+}
+
+// exited cleans up after a machine that ended by itself.
+func (s *Service) exited(run *capability.Run) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), cleanTimeout)
+	defer cancel()
+	unlock, err := s.locks.Lock(ctx, run.VM.ID, "cleaning up")
+	if err != nil {
+		s.log.Error("clean up after exit", "vm", run.VM.Name, "err", err)
+		return
+	}
+	defer unlock()
+	if s.Run(run.VM.ID) != run {
+		return // stopped or deleted meanwhile, which cleaned up
+	}
+	exit := run.Machine.Exit()
+	s.log.Info("vm exited", "vm", run.VM.Name, "reason", exit.Reason, "clean", exit.Clean)
+	state, lastError := banger.Stopped, ""
+	if !exit.Clean {
+		state, lastError = banger.Failed, exit.Reason
+	}
+	if err := s.finish(ctx, run, state, lastError, banger.ChangesUnknown); err != nil {
+		s.log.Error("clean up after exit", "vm", run.VM.Name, "err", err)
+	}
+}
+
+const cleanTimeout = time.Minute
+
+// finish detaches a run whose machine is to end or has ended, and records the state that follows.
+func (s *Service) finish(ctx context.Context, run *capability.Run, state banger.State, lastError string, changes banger.Changes) error {
+	s.setRun(run.VM.ID, nil)
+	detachErr := s.cfg.Chain.Detach(ctx, run)
+	if detachErr != nil && lastError == "" {
+		lastError = detachErr.Error()
+	}
+	_, err := s.setState(ctx, run.VM.ID, state, func(v *banger.VM) {
+		v.Stopped, v.LastError = time.Now().UTC(), lastError
+		if v.Workspace != nil {
+			v.Workspace.Changes = changes
+		}
+	})
+	return errors.Join(detachErr, err)
+}

@@ -1,0 +1,86 @@
+package vmlock
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+func TestLocks(t *testing.T) {
+	t.Run("a second caller is told what the holder is doing", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var l Locks
+			unlock, err := l.Lock(t.Context(), "a", "starting")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer unlock()
+			_, err = l.Lock(t.Context(), "a", "stopping")
+			if !errkind.Is(err, api.KindBusy) || !strings.Contains(err.Error(), "starting") {
+				t.Fatalf("got %v", err)
+			}
+		})
+	})
+	t.Run("a caller that gives up does not keep the lock", func(t *testing.T) {
+		var l Locks
+		unlock, err := l.Lock(t.Context(), "a", "starting")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := l.Lock(ctx, "a", "stopping"); !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v", err)
+		}
+		unlock()
+		if again, err := l.Lock(t.Context(), "a", "stopping"); err != nil {
+			t.Fatal(err)
+		} else {
+			again()
+		}
+		if len(l.held) != 0 {
+			t.Fatalf("%d locks are remembered after the last unlock", len(l.held))
+		}
+	})
+	t.Run("the lock passes to a waiter", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			var l Locks
+			unlock, err := l.Lock(t.Context(), "a", "starting")
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := make(chan error)
+			go func() {
+				again, err := l.Lock(t.Context(), "a", "stopping")
+				if err == nil {
+					again()
+				}
+				got <- err
+			}()
+			time.Sleep(time.Second) // the bubble's clock
+			unlock()
+			if err := <-got; err != nil {
+				t.Fatal(err)
+			}
+		})
+	})
+	t.Run("two VMs do not wait for each other", func(t *testing.T) {
+		var l Locks
+		a, err := l.Lock(t.Context(), "a", "starting")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a()
+		b, err := l.Lock(t.Context(), "b", "starting")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b()
+	})
+}
