@@ -54,14 +54,19 @@ func has(document map[string]any, parts []string) bool {
 // unknown is the error for a key that does not exist, with the name that was probably meant.
 func (c *Config) unknown(where, name string) error {
 	nearest, best := "", len(name)
-	for _, k := range c.keys() {
-		d := distance(name, k.name)
-		// A key given in the wrong table is nearest to the one with the same last part.
-		if last := k.name[strings.LastIndexByte(k.name, '.')+1:]; last == name[strings.LastIndexByte(name, '.')+1:] {
-			d = 0
-		}
+	consider := func(candidate string, d int) {
 		if d < best {
-			nearest, best = k.name, d
+			nearest, best = candidate, d
+		}
+	}
+	for _, k := range c.keys() {
+		table, last := split(k.name)
+		if _, own := split(name); own == last {
+			consider(k.name, 0) // the right key in the wrong table
+		}
+		consider(k.name, distance(name, k.name))
+		if table != "" {
+			consider(table, distance(name, table))
 		}
 	}
 	err := errkind.New(api.KindInvalid, "%s: unknown configuration key %q", where, name)
@@ -69,6 +74,12 @@ func (c *Config) unknown(where, name string) error {
 		return errkind.WithHint(err, "`banger config show` lists the keys there are")
 	}
 	return errkind.WithHint(err, "did you mean %q? `banger config show` lists all keys", nearest)
+}
+
+// split parts a dotted key into its table, empty at the top, and its last part.
+func split(name string) (table, last string) {
+	i := strings.LastIndexByte(name, '.')
+	return name[:max(i, 0)], name[i+1:]
 }
 
 // distance is the number of bytes to insert, delete or replace that make a of b (Levenshtein's).

@@ -83,7 +83,9 @@ func (r *Registry) Begin(kind, subject string, fn Func) api.Operation {
 	if closed {
 		cancel(errStopping)
 		o.finish(ctx, nil, errStopping)
-		return o.snapshot()
+		end := o.snapshot()
+		r.persist(end)
+		return end
 	}
 	r.persist(begun)
 	go r.run(ctx, o, fn)
