@@ -1,0 +1,163 @@
+// Package agent is banger's one program in the guest, put together: it boots the guest or lives beside another init, and
+// answers the host on the control channel.
+//
+// It has two roles. As /init of the initramfs it boots ([boot]) and then, if the configuration says init = "agent", stays
+// PID 1. Otherwise it starts a copy of itself in the role "serve" and becomes the image's own init. Both roles answer the
+// same methods; they differ in who powers off and who brings up the network: whoever serves.
+//
+// A milestone is something the host may wait for, that has come or is known not to come. The first is the root: calls
+// wait until it is entered, because the channel opens before.
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/agent/boot"
+	"github.com/banger-vm/banger/internal/agent/call"
+	"github.com/banger-vm/banger/internal/agent/control"
+	"github.com/banger-vm/banger/internal/agent/facts"
+	"github.com/banger-vm/banger/internal/agent/proc"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+// Agent is the state of the running agent.
+type Agent struct {
+	cfg      guestapi.BootConfig
+	version  string
+	log      *slog.Logger
+	journal  *facts.Journal
+	identity identity
+	sup      *proc.Supervisor
+
+	root    *milestone // the guest's own root is entered
+	network *milestone
+	ssh     *milestone
+
+	powerOff sync.Once
+}
+
+func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
+	return &Agent{
+		cfg: cfg, version: version, log: log, journal: j, sup: proc.New(),
+		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
+		root:     newMilestone(), network: newMilestone(), ssh: newMilestone(),
+	}
+}
+
+// milestone is decided once: reached or not.
+type milestone struct {
+	once    sync.Once
+	decided chan struct{}
+	reached bool // valid once decided is closed
+}
+
+func newMilestone() *milestone { return &milestone{decided: make(chan struct{})} }
+
+func (m *milestone) decide(reached bool) {
+	m.once.Do(func() {
+		m.reached = reached
+		close(m.decided)
+	})
+}
+
+// wait returns once m is decided, or with ctx's error.
+func (m *milestone) wait(ctx context.Context) error {
+	select {
+	case <-m.decided:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (m *milestone) isReached() bool {
+	select {
+	case <-m.decided:
+		return m.reached
+	default:
+		return false
+	}
+}
+
+// portWait is how long the control port may take to appear: its driver finds it by messages with the VMM.
+const portWait = 5 * time.Second
+
+// openControl opens the port of the control channel, with a short back-off while it is not there yet.
+func openControl() (*control.Port, error) {
+	deadline := time.Now().Add(portWait)
+	for pause := 500 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
+		p, err := control.OpenPort(guestapi.PortName)
+		if err == nil || !errkind.Is(err, api.KindNotFound) || time.Now().After(deadline) {
+			return p, err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// serve answers the host on p until ctx ends. Calls wait for the root.
+func (a *Agent) serve(ctx context.Context, p *control.Port) error {
+	handlers := make(map[string]call.Handler)
+	for method, h := range a.handlers() {
+		handlers[method] = func(ctx context.Context, c *call.Call) (any, error) {
+			if err := a.root.wait(ctx); err != nil {
+				return nil, err
+			}
+			return h(ctx, c)
+		}
+	}
+	return control.ServePort(ctx, p, handlers, a.log)
+}
+
+// settle does what the guest can begin without: the network first, because most wait for that.
+func (a *Agent) settle(ctx context.Context) {
+	a.network.decide(boot.Network(a.cfg, a.journal) == nil && a.cfg.Net != nil)
+	boot.Settle(a.cfg, a.journal)
+	a.journal.Phase("settled")
+	a.ssh.decide(false)
+	boot.LoadLate(a.cfg, a.journal)
+}
+
+// identity is what the host may replace in a running guest.
+type identity struct {
+	mu      sync.Mutex // calls read while agent.configure replaces
+	keys    []string
+	hostKey string
+	env     []string
+}
+
+func (i *identity) replace(n guestapi.Identity) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if n.AuthorizedKeys != nil {
+		i.keys = n.AuthorizedKeys
+	}
+	if n.HostKey != "" {
+		i.hostKey = n.HostKey
+	}
+	if n.Env != nil {
+		i.env = n.Env
+	}
+}
+
+func (i *identity) authorizedKeys() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.keys
+}
+
+func (i *identity) hostKeyPEM() []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return []byte(i.hostKey)
+}
+
+func (i *identity) environ() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.env
+}
