@@ -1,0 +1,216 @@
+package vm_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/agent/call"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/capabilities"
+	"github.com/banger-vm/banger/internal/disk"
+	"github.com/banger-vm/banger/internal/disk/sparse"
+	"github.com/banger-vm/banger/internal/failpoint"
+	"github.com/banger-vm/banger/internal/guest/guesttest"
+	"github.com/banger-vm/banger/internal/initramfs"
+	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/store"
+	"github.com/banger-vm/banger/internal/store/storetest"
+	"github.com/banger-vm/banger/internal/vm"
+	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/vmm/fake"
+)
+
+// house is a VM service on a fake computer: real store, real chain, real disks, a machine in memory and an agent in the
+// test process. It survives "restarts" of its daemon.
+type house struct {
+	t      *testing.T
+	dir    string
+	store  *store.Store
+	ops    *opstate.Registry
+	host   *fake.Host
+	vms    *vm.Service
+	image  banger.Image
+	kernel banger.Kernel
+	tree   atomic.Value // tree id that the guest reports for its workspace
+	steps  []string
+}
+
+func newHouse(t *testing.T) *house {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "bgr") // short: sockets live below it
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	h := &house{t: t, dir: dir, store: storetest.New(t)}
+	h.tree.Store("base")
+	h.host = fake.NewHost(fake.Config{Agent: h.serveAgent, Console: "Linux version 6.1\n"})
+	h.image = banger.Image{
+		ID: "aaaaaaaaaaaa", Name: "debian", Managed: true, Kernel: "k", Rootfs: h.file("rootfs.ext4", 1<<16),
+		RootSize: 1 << 16, WorkSeed: h.file("seed.ext4", 1<<16), WorkSize: 1 << 16,
+	}
+	h.kernel = banger.Kernel{ID: "bbbbbbbbbbbb", Name: "k", Release: "6.1", Image: h.file("vmlinux", 10)}
+	if err := errors.Join(h.store.PutKernel(t.Context(), h.kernel), h.store.PutImage(t.Context(), h.image)); err != nil {
+		t.Fatal(err)
+	}
+	h.open("")
+	return h
+}
+
+func (h *house) file(name string, size int64) string {
+	path := filepath.Join(h.dir, name)
+	if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+// open starts a daemon's VM service on what is there, with failpoints.
+func (h *house) open(points string) {
+	h.t.Helper()
+	set, err := failpoint.Parse(points)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	drivers := map[string]vmm.Driver{fake.Name: h.host.Driver()}
+	chain := capability.NewChain([]capability.Capability{
+		&capabilities.Disks{Cloners: map[string]disk.Cloner{"copy": sparse.New()}},
+		capabilities.UserNIC{},
+		&capabilities.Auth{AuthorizedKey: "ssh-ed25519 AAAA test"},
+		&capabilities.Boot{Builder: initramfs.New(filepath.Join(h.dir, "cache"), h.file("agent", 100))},
+		&capabilities.Machine{Drivers: drivers},
+		&capabilities.Agent{Log: log},
+	}, set, log)
+	h.steps = chain.Steps()
+	h.ops = opstate.New(h.store, log)
+	h.vms = vm.New(vm.Config{
+		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain,
+		Ops: h.ops, Dirs: dirs(h.dir), HostCPUs: 2, Log: log,
+		Defaults: vm.Defaults{VCPU: 1, MemMiB: 256, NAT: true, Cloner: "copy"},
+	})
+	h.t.Cleanup(h.vms.Close)
+	if err := h.vms.Reconcile(h.t.Context(), capabilities.ReadHandle); err != nil {
+		h.t.Fatal(err)
+	}
+}
+
+// restart ends the daemon's service without telling the VMs, and opens another.
+func (h *house) restart(points string) {
+	h.t.Helper()
+	h.vms.Close()
+	h.open(points)
+}
+
+func (h *house) serveAgent(ctx context.Context, spec vmm.Spec, conn net.Conn) {
+	tree := func(context.Context, *call.Call) (any, error) {
+		now := h.tree.Load().(string)
+		return guestapi.WorkStatus{Tree: now, Git: true, Changed: now != "base"}, nil
+	}
+	handlers := map[string]call.Handler{
+		guestapi.MethodHello: func(context.Context, *call.Call) (any, error) {
+			return guestapi.Hello{VMID: string(spec.ID), BootID: "boot-of-" + string(spec.ID), NetworkUp: true}, nil
+		},
+		guestapi.MethodPowerOff: func(context.Context, *call.Call) (any, error) {
+			go h.host.PowerOff(spec.ID)
+			return api.Empty{}, nil
+		},
+		guestapi.MethodWorkStat: tree,
+		guestapi.MethodWorkIn: func(_ context.Context, c *call.Call) (any, error) {
+			return nil, c.Accept(api.Empty{})
+		},
+	}
+	guesttest.ServeConn(ctx, conn, handlers) //nolint:errcheck // ends with the machine
+}
+
+// create makes a VM and waits for it.
+func (h *house) create(p api.VMCreate) (banger.VM, error) {
+	h.t.Helper()
+	op, err := h.vms.BeginCreate(p)
+	if err != nil {
+		return banger.VM{}, err
+	}
+	done, err := h.ops.Wait(h.t.Context(), op.ID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if done.Error != nil {
+		return banger.VM{}, done.Error
+	}
+	return h.vms.Get(h.t.Context(), done.Subject)
+}
+
+func (h *house) must(v banger.VM, err error) banger.VM {
+	h.t.Helper()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return v
+}
+
+func (h *house) state(ref string) banger.State {
+	h.t.Helper()
+	return h.must(h.vms.Get(h.t.Context(), ref)).State
+}
+
+// wait waits until the VM is in a state: watchers work in the background.
+func (h *house) wait(ref string, want banger.State) {
+	h.t.Helper()
+	for range 500 {
+		if h.state(ref) == want {
+			return
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-h.t.Context().Done():
+		}
+	}
+	h.t.Fatalf("vm %s is %s, not %s", ref, h.state(ref), want)
+}
+
+// empty fails the test if anything of a VM is left: machine, row, directory.
+func (h *house) empty() {
+	h.t.Helper()
+	if left := h.host.Running(); len(left) > 0 {
+		h.t.Errorf("machines are left: %v", left)
+	}
+	if vms, err := h.vms.List(h.t.Context()); err != nil || len(vms) > 0 {
+		h.t.Errorf("records are left: %v %v", vms, err)
+	}
+	for _, sub := range []string{"vms", "run"} {
+		if entries, err := os.ReadDir(filepath.Join(h.dir, sub)); err == nil && len(entries) > 0 {
+			h.t.Errorf("directories are left in %s: %v", sub, entries)
+		}
+	}
+}
+
+type dirs string
+
+func (d dirs) VMsDir() string                 { return filepath.Join(string(d), "vms") }
+func (d dirs) VMDir(id banger.VMID) string    { return filepath.Join(string(d), "vms", string(id)) }
+func (d dirs) VMRunDir(id banger.VMID) string { return filepath.Join(string(d), "run", string(id)) }
+func (d dirs) PatchesDir() string             { return string(d) }
+
+type images struct{ h *house }
+
+func (i images) Get(context.Context, string) (banger.Image, error) { return i.h.image, nil }
+func (i images) EnsureDefault(context.Context, opstate.Reporter) (banger.Image, error) {
+	return i.h.image, nil
+}
+
+type kernels struct{ h *house }
+
+func (k kernels) Get(context.Context, string) (banger.Kernel, error) { return k.h.kernel, nil }
+func (k kernels) EnsureDefault(context.Context, opstate.Reporter) (banger.Kernel, error) {
+	return k.h.kernel, nil
+}
