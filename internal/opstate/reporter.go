@@ -9,9 +9,9 @@ type Reporter interface {
 }
 
 // Discard is a Reporter that forgets everything.
-var Discard Reporter = discard{}
+const Discard = discard(0)
 
-type discard struct{}
+type discard int
 
 func (discard) Stage(string)                  {}
 func (discard) Progress(int64, int64, string) {}

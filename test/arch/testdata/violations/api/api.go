@@ -1,0 +1,6 @@
+// Package api breaks a rule.
+package api
+
+import (
+	_ "example.org/other"
+)

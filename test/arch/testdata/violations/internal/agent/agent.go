@@ -1,0 +1,6 @@
+// Package agent breaks a rule.
+package agent
+
+import (
+	_ "github.com/banger-vm/banger/internal/agent/web"
+)

@@ -1,0 +1,3 @@
+package banger
+
+import "C"

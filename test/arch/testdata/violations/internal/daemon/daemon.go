@@ -1,0 +1,6 @@
+// Package daemon breaks a rule.
+package daemon
+
+import (
+	_ "github.com/banger-vm/banger/internal/cli"
+)

@@ -1,0 +1,6 @@
+// Package disk breaks a rule.
+package disk
+
+import (
+	_ "github.com/banger-vm/banger/internal/disk/disktest"
+)

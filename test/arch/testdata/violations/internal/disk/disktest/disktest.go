@@ -1,0 +1,6 @@
+// Package disktest breaks a rule.
+package disktest
+
+import (
+	_ "testing"
+)

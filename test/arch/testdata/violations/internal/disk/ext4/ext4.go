@@ -1,0 +1,2 @@
+// Package ext4 breaks a rule.
+package ext4

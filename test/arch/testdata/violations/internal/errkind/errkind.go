@@ -1,0 +1,2 @@
+// Package errkind breaks a rule.
+package errkind

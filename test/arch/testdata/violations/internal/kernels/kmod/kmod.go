@@ -1,0 +1,2 @@
+// Package kmod breaks a rule.
+package kmod

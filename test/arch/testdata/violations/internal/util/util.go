@@ -1,0 +1,2 @@
+// Package util breaks a rule.
+package util

@@ -1,0 +1,2 @@
+// Package capability breaks a rule.
+package capability

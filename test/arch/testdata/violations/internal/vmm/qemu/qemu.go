@@ -1,0 +1,2 @@
+// Package qemu breaks a rule.
+package qemu

@@ -1,0 +1,2 @@
+// Package vmm breaks a rule.
+package vmm

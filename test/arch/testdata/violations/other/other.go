@@ -1,0 +1,2 @@
+// Package other is another module.
+package other
