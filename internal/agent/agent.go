@@ -5,8 +5,8 @@
 // PID 1. Otherwise it starts a copy of itself in the role "serve" and becomes the image's own init. Both roles answer the
 // same methods; they differ in who powers off and who brings up the network: whoever serves.
 //
-// A milestone is something the host may wait for, that has come or is known not to come. The first is the root: calls
-// wait until it is entered, because the channel opens before.
+// A milestone is something the host may wait for, that has come or is known not to come. The channel opens before the guest
+// is whole: the hello waits for the root, every other call for the disks.
 package agent
 
 import (
@@ -35,6 +35,7 @@ type Agent struct {
 	sup      *proc.Supervisor
 
 	root    *milestone // the guest's own root is entered
+	disks   *milestone // file systems have their final size
 	network *milestone
 	ssh     *milestone
 
@@ -45,7 +46,7 @@ func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *sl
 	return &Agent{
 		cfg: cfg, version: version, log: log, journal: j, sup: proc.New(),
 		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
-		root:     newMilestone(), network: newMilestone(), ssh: newMilestone(),
+		root:     newMilestone(), disks: newMilestone(), network: newMilestone(), ssh: newMilestone(),
 	}
 }
 
@@ -99,22 +100,35 @@ func openControl() (*control.Port, error) {
 	}
 }
 
-// serve answers the host on p until ctx ends. Calls wait for the root.
-func (a *Agent) serve(ctx context.Context, p *control.Port) error {
+// serve answers the host until ctx ends.
+func (a *Agent) serve(ctx context.Context) error {
+	port, err := openControl()
+	if err != nil {
+		return err
+	}
 	handlers := make(map[string]call.Handler)
 	for method, h := range a.handlers() {
+		needs := a.disks
+		if method == guestapi.MethodHello {
+			needs = a.root
+		}
 		handlers[method] = func(ctx context.Context, c *call.Call) (any, error) {
-			if err := a.root.wait(ctx); err != nil {
+			if err := needs.wait(ctx); err != nil {
 				return nil, err
 			}
 			return h(ctx, c)
 		}
 	}
-	return control.ServePort(ctx, p, handlers, a.log)
+	return control.ServePort(ctx, port, handlers, a.log)
 }
 
-// settle does what the guest can begin without: the network first, because most wait for that.
-func (a *Agent) settle(ctx context.Context) {
+// begin says that the guest is there, and does what it can begin without: disks and network first, because most wait for
+// these.
+func (a *Agent) begin(ctx context.Context) {
+	a.root.decide(true)
+	a.journal.Phase("ready")
+	boot.Grow(a.cfg, a.journal)
+	a.disks.decide(true)
 	a.network.decide(boot.Network(a.cfg, a.journal) == nil && a.cfg.Net != nil)
 	boot.Settle(a.cfg, a.journal)
 	a.journal.Phase("settled")

@@ -55,23 +55,15 @@ func runInit(ctx context.Context, version string, log *slog.Logger) error {
 		if err := boot.Enter(cfg, j); err != nil {
 			return err
 		}
-		boot.Grow(cfg, j)
 		return becomeInit(cfg, j)
 	}
 	a := newAgent(cfg, version, j, log)
-	port, err := openControl()
-	if err != nil {
-		return &boot.StepError{Step: "open the control channel", Err: err}
-	}
 	ended := make(chan error, 1)
-	go func() { ended <- a.serve(ctx, port) }()
+	go func() { ended <- a.serve(ctx) }()
 	if err := boot.Enter(cfg, j); err != nil {
 		return err
 	}
-	boot.Grow(cfg, j)
-	a.root.decide(true)
-	j.Phase("ready")
-	go a.settle(ctx)
+	go a.begin(ctx)
 	go a.powerOffOnSignal(ctx)
 	go a.sup.Run(ctx)
 	return &boot.StepError{Step: "serve the control channel", Err: <-ended}
@@ -159,15 +151,9 @@ func serveBesideInit(ctx context.Context, version string, log *slog.Logger) erro
 	j := facts.NewJournal(state.Phases, state.Warnings)
 	j.Warn("leave init's control group", ownCgroup())
 	a := newAgent(state.Config, version, j, log)
-	port, err := openControl()
-	if err != nil {
-		return err
-	}
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGTERM, unix.SIGINT, unix.SIGPIPE)
-	a.root.decide(true)
-	j.Phase("ready")
-	go a.settle(ctx)
-	return a.serve(ctx, port)
+	go a.begin(ctx)
+	return a.serve(ctx)
 }
 
 // ownCgroup puts the agent where systemd does not look for processes of its own: everything in the root group moves to

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,11 +78,20 @@ func serveSession(ctx context.Context, conn *sessionConn, handlers map[string]ca
 		if err != nil {
 			return err
 		}
-		calls.Go(func() {
-			if err := call.Serve(ctx, stream, handlers); err != nil && !errors.Is(err, io.EOF) {
-				log.Debug("call ended", "err", err)
-			}
-		})
+		calls.Go(func() { serveCall(ctx, stream, handlers, log) })
+	}
+}
+
+// serveCall runs one call. A panic ends that call only: the end of PID 1 would be the end of the guest and of its data.
+func serveCall(ctx context.Context, stream *yamux.Stream, handlers map[string]call.Handler, log *slog.Logger) {
+	defer func() {
+		if p := recover(); p != nil {
+			log.Error("call panicked", "panic", p, "stack", string(debug.Stack()))
+			stream.Reset()
+		}
+	}()
+	if err := call.Serve(ctx, stream, handlers); err != nil && !errors.Is(err, io.EOF) {
+		log.Debug("call ended", "err", err)
 	}
 }
 

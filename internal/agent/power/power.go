@@ -8,6 +8,8 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,25 +28,31 @@ const (
 // initGrace is what the image's own init gets to shut down before the agent does it.
 const initGrace = 60 * time.Second
 
-// Quiesce ends every other process and brings the file systems to rest. It is for PID 1. What it returns is for the log:
-// power-off goes on.
+// Quiesce ends every other process and brings the file systems to rest. What it returns is for the log: power-off goes on.
 func Quiesce(ctx context.Context) error {
 	unix.Kill(-1, unix.SIGTERM)
 	unix.Kill(-1, unix.SIGCONT)
-	hangUpTerminals()
-	if !waitGone(ctx, grace) {
+	left := processes("/proc")
+	for _, p := range left {
+		if p.leadsTerminal { // an interactive shell ignores SIGTERM
+			unix.Kill(p.pid, unix.SIGHUP)
+		}
+	}
+	if !waitGone(ctx, left, grace) {
 		unix.Kill(-1, unix.SIGKILL)
-		waitGone(ctx, killed)
+		waitGone(ctx, processes("/proc"), killed)
 	}
 	unix.Sync()
 	return mounts.TakeDown()
 }
 
-// waitGone waits until only kernel threads and PID 1 are left. kill(2) with pid -1 finds nobody then.
-func waitGone(ctx context.Context, limit time.Duration) bool {
+// waitGone waits until the processes of list have ended. Those started meanwhile are met by SIGKILL, or by the end of the
+// machine.
+func waitGone(ctx context.Context, list []process, limit time.Duration) bool {
 	deadline := time.Now().Add(limit)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		if errors.Is(unix.Kill(-1, 0), unix.ESRCH) {
+		list = slices.DeleteFunc(list, func(p process) bool { return errors.Is(unix.Kill(p.pid, 0), unix.ESRCH) })
+		if len(list) == 0 {
 			return true
 		}
 		if time.Now().After(deadline) || ctx.Err() != nil {
@@ -54,27 +62,37 @@ func waitGone(ctx context.Context, limit time.Duration) bool {
 	}
 }
 
-// hangUpTerminals sends SIGHUP to the session leaders that have a terminal: an interactive shell ignores SIGTERM.
-func hangUpTerminals() {
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		b, _ := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if leadsTerminal(string(b), pid) {
-			unix.Kill(pid, unix.SIGHUP)
-		}
-	}
+// process is one that a power-off has to end.
+type process struct {
+	pid           int
+	leadsTerminal bool // leader of a session that has a terminal
 }
 
-// leadsTerminal reads a line of /proc/PID/stat (proc_pid_stat(5)): after the command's name in parentheses follow state,
-// parent, group, session, terminal.
-func leadsTerminal(stat string, pid int) bool {
-	i := strings.LastIndexByte(stat, ')')
-	f := strings.Fields(stat[i+1:])
-	return len(f) >= 5 && f[3] == strconv.Itoa(pid) && f[4] != "0"
+// kthreadd is the parent of all kernel threads, which cannot be ended.
+const kthreadd = "2"
+
+// processes lists the processes of the guest without PID 1, the agent and kernel threads.
+func processes(proc string) []process {
+	entries, _ := os.ReadDir(proc)
+	var list []process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == 1 || pid == os.Getpid() || e.Name() == kthreadd {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(proc, e.Name(), "stat"))
+		if err != nil {
+			continue // ended
+		}
+		// After the command's name in parentheses: state, parent, group, session, terminal (proc_pid_stat(5)).
+		stat := string(b)
+		f := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+		if len(f) < 5 || f[1] == kthreadd {
+			continue
+		}
+		list = append(list, process{pid: pid, leadsTerminal: f[3] == e.Name() && f[4] != "0"})
+	}
+	return list
 }
 
 // Off ends the machine. It does not return.
