@@ -1,0 +1,66 @@
+# Targets for people: build, install, test, check, bench, demo. `make help` tells what they do.
+
+PREFIX  ?= /usr/local
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+SHELL       := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+PROGRAMS := banger bangerd banger-agent
+GOBUILD   = CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: help
+help: ## say what the targets do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+.PHONY: deps
+deps: ## install the host packages that banger needs (Debian; with sudo when not root)
+	@scripts/deps
+
+.PHONY: test-deps
+test-deps:
+	@scripts/deps test
+
+.PHONY: build
+build: ## build bin/banger, bin/bangerd and bin/banger-agent, all static
+	$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+
+.PHONY: install
+install: build ## install the programs below PREFIX (/usr/local); DESTDIR is heeded
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 0755 $(addprefix bin/,$(PROGRAMS)) '$(DESTDIR)$(PREFIX)/bin'
+
+.PHONY: uninstall
+uninstall: ## remove what install put there
+	rm -f $(foreach p,$(PROGRAMS),'$(DESTDIR)$(PREFIX)/bin/$(p)')
+
+.PHONY: check
+check: ## gofmt, go vet, staticcheck, and the rules of test/arch
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these:" $$unformatted; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go test ./test/arch
+
+# The tests of packages run with the race detector; those of test/e2e run the built programs and real guests.
+.PHONY: test
+test: test-deps build ## run every test, and end with counts and the reasons of skips
+	@{ status=0; \
+	   go test -json -race -timeout 30m $$(go list ./... | grep -v /test/e2e) || status=1; \
+	   go test -json -timeout 90m ./test/e2e/... || status=1; exit $$status; } | go run ./test/report
+
+.PHONY: test-short
+test-short: ## run the tests that boot no guest
+	@go test -json -short -race ./... | go run ./test/report
+
+.PHONY: bench
+bench: deps build ## run the benchmarks; docs/BENCHMARKS.md has figures
+	go test -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+.PHONY: demo
+demo: deps build ## run the main job on this clone
+	@scripts/demo
+
+.PHONY: clean
+clean: ## remove what build made
+	rm -rf bin dist
