@@ -58,6 +58,9 @@ func Connect(ctx context.Context, conn net.Conn) (*Conn, error) {
 // Done is closed when the channel is gone.
 func (c *Conn) Done() <-chan struct{} { return c.session.CloseChan() }
 
+// Streams is the number of calls under way.
+func (c *Conn) Streams() int { return c.session.NumStreams() }
+
 // Close ends the channel and every call on it.
 func (c *Conn) Close() error { return c.session.Close() }
 
