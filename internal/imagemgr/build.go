@@ -1,0 +1,204 @@
+package imagemgr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/disk/ext4"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/opstate"
+)
+
+// BuildDebian makes an image with mmdebstrap, which works as root and, in a user namespace, as an ordinary user. A name
+// that is taken is of kind exists, unless p.Replace: then the image that has it loses it, and is deleted if no VM uses it.
+// When it fails or ctx ends nothing is left but mmdebstrap's log, in the cache directory.
+func (m *Manager) BuildDebian(ctx context.Context, p api.ImageBuild, r opstate.Reporter) (banger.Image, error) {
+	rec, err := newRecipe(p)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	if rec.kernel != "" {
+		k, err := m.cfg.Kernels.Get(ctx, rec.kernel)
+		if err != nil {
+			return banger.Image{}, err
+		}
+		rec.kernel = k.Name
+	}
+	unlock, err := m.locks.lock(ctx, rec.name)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	defer unlock()
+	if _, taken, err := m.byName(ctx, rec.name); err != nil {
+		return banger.Image{}, err
+	} else if taken && !rec.replace {
+		return banger.Image{}, errkind.WithHint(errkind.New(api.KindExists, "image %q exists", rec.name),
+			"choose another name, or replace it with --replace")
+	}
+	return m.buildLocked(ctx, rec, r)
+}
+
+// buildLocked builds and publishes. The caller holds the name's lock.
+func (m *Manager) buildLocked(ctx context.Context, rec recipe, r opstate.Reporter) (_ banger.Image, err error) {
+	begun := time.Now()
+	id := banger.NewID[banger.ImageID]()
+	stage := filepath.Join(m.cfg.Dir, stagingPrefix+string(id))
+	defer func() {
+		if err != nil {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+			defer cancel()
+			err = fmt.Errorf("build image %q: %w", rec.name, errors.Join(err, removeStage(undo, stage)))
+		}
+	}()
+	r.Stage("prepare")
+	mode, err := chooseMode()
+	if err != nil {
+		return banger.Image{}, err
+	}
+	if err := errors.Join(os.MkdirAll(m.cfg.CacheDir, 0o700), os.Mkdir(stage, 0o700)); err != nil {
+		return banger.Image{}, err
+	}
+	work, err := newWorkDir(stage, mode)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	c, err := m.fill(ctx, stage, bootstrap{
+		recipe: rec, mode: mode, tmp: work, report: r, log: filepath.Join(m.cfg.CacheDir, "build-"+rec.name+".log"),
+	})
+	if err != nil {
+		return banger.Image{}, err
+	}
+	r.Stage("publish")
+	if err := errors.Join(removeWork(ctx, stage), removeFile(filepath.Join(stage, workFile)), os.RemoveAll(filepath.Join(stage, "work"))); err != nil {
+		return banger.Image{}, err
+	}
+	dir := m.dir(id)
+	img := banger.Image{
+		ID: id, Name: rec.name, Managed: true, Kernel: rec.kernel, Init: rec.init, Source: "debian:" + rec.suite,
+		Digest: c.digest, RootSize: rec.rootOptions().Size, WorkSize: rec.seedOptions().Size, Packages: len(c.packages),
+		Created: time.Now().UTC(), Rootfs: filepath.Join(dir, rootfsFile), WorkSeed: filepath.Join(dir, workSeedFile),
+	}
+	man := manifest{Image: img, PackagesDigest: packagesDigest(c.packages), PackageList: c.packages}
+	if err := m.publish(ctx, stage, man); err != nil {
+		return banger.Image{}, err
+	}
+	m.cfg.Log.Info("image built", "image", img.Name, "id", img.ID, "packages", img.Packages, "took", time.Since(begun))
+	return img, nil
+}
+
+// fill runs mmdebstrap and writes what it makes into the two file systems of stage, while it comes.
+func (m *Manager) fill(ctx context.Context, stage string, b bootstrap) (content, error) {
+	rootPath, seedPath := filepath.Join(stage, rootfsFile), filepath.Join(stage, workSeedFile)
+	rootfs, err := ext4.Create(ctx, rootPath, b.rootOptions())
+	if err != nil {
+		return content{}, err
+	}
+	defer rootfs.Abort()
+	seed, err := ext4.Create(ctx, seedPath, b.seedOptions())
+	if err != nil {
+		return content{}, err
+	}
+	defer seed.Abort()
+	s := &splitter{rootfs: rootfs, seed: seed}
+	c, err := m.pipe(ctx, b, s)
+	if err != nil {
+		return content{}, err
+	}
+	if err := errors.Join(rootfs.Close(), seed.Close()); err != nil {
+		return content{}, err
+	}
+	return c, errors.Join(os.Chmod(rootPath, 0o444), os.Chmod(seedPath, 0o444))
+}
+
+// pipe connects mmdebstrap to the splitter. When one of them fails the other is ended, and the first error is returned.
+func (m *Manager) pipe(ctx context.Context, b bootstrap, s *splitter) (content, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return content{}, err
+	}
+	defer r.Close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	made := make(chan error, 1)
+	go func() {
+		err := m.bootstrap(ctx, b, w)
+		if err != nil {
+			r.Close() // something that mmdebstrap started may still hold the other end
+		}
+		made <- err
+		w.Close()
+	}()
+	c, splitErr := s.run(ctx, r, b.report)
+	if splitErr != nil {
+		cancel(splitErr)
+		r.Close()
+	}
+	makeErr := <-made
+	if splitErr != nil && (makeErr == nil || errors.Is(makeErr, splitErr)) {
+		return content{}, splitErr
+	}
+	return c, makeErr
+}
+
+// removeStage removes a staging directory and all that belongs to it.
+func removeStage(ctx context.Context, stage string) error {
+	mounted, err := mountedBelow(stage)
+	if err != nil {
+		return err
+	}
+	if mounted {
+		return fmt.Errorf("%s stays: something is mounted below it", stage)
+	}
+	return errors.Join(removeWork(ctx, stage), os.RemoveAll(stage))
+}
+
+// Sweep removes what a crash left: staging directories, and published ones that were never committed or half deleted.
+// It is called once, before anything is built. Errors are logged with the directory they concern; one does not stop
+// the rest.
+func (m *Manager) Sweep(ctx context.Context) error {
+	entries, err := os.ReadDir(m.cfg.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	images, err := m.cfg.Store.ListImages(ctx)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, i := range images {
+		known[string(i.ID)] = true
+	}
+	for _, e := range entries {
+		dir := filepath.Join(m.cfg.Dir, e.Name())
+		if err := m.sweepDir(ctx, dir, known[e.Name()]); err != nil {
+			m.cfg.Log.Error("left-over of an image build stays", "dir", dir, "err", err)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) sweepDir(ctx context.Context, dir string, known bool) error {
+	if strings.HasPrefix(filepath.Base(dir), stagingPrefix) {
+		m.cfg.Log.Info("removing left-over of an image build", "dir", dir)
+		return removeStage(ctx, dir)
+	}
+	mark := filepath.Join(dir, uncommittedFile)
+	if _, err := os.Lstat(mark); err != nil {
+		return nil // committed, or not ours
+	}
+	if known {
+		return removeFile(mark)
+	}
+	m.cfg.Log.Info("removing image that was never committed", "dir", dir)
+	return removeImageDir(dir)
+}

@@ -1,0 +1,278 @@
+package imagemgr
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/opstate"
+	"golang.org/x/sys/unix"
+)
+
+// bootstrap is one run of mmdebstrap.
+type bootstrap struct {
+	recipe
+	mode   bootstrapMode
+	tmp    string // directory for its work, removed by the caller
+	log    string // file that receives all it says
+	report opstate.Reporter
+}
+
+// bootstrapMode is how mmdebstrap becomes able to run programs in the new root.
+type bootstrapMode string
+
+const (
+	modeRoot    bootstrapMode = "root"    // chroot and mounts with the caller's own privileges
+	modeUnshare bootstrapMode = "unshare" // in a user namespace, with the caller's subordinate ids
+)
+
+// subordinateIDs is how many user and group ids a Debian system needs: 0 to 65,535.
+const subordinateIDs = 65536
+
+// chooseMode finds out what this host and user can do.
+func chooseMode() (bootstrapMode, error) {
+	var data [2]unix.CapUserData
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return "", fmt.Errorf("read capabilities: %w", err)
+	}
+	const need = 1<<unix.CAP_SYS_ADMIN | 1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_CHOWN
+	if os.Geteuid() == 0 && data[0].Effective&need == need { // mmdebstrap asks for the user id, the kernel for the rest
+		return modeRoot, nil
+	}
+	if _, err := host.LookPath("newuidmap"); err != nil {
+		return "", errkind.WithHint(errkind.New(api.KindUnavailable, "building an image as an ordinary user needs newuidmap"),
+			"install the package uidmap, or run as root")
+	}
+	u, err := user.Current()
+	if err != nil {
+		return "", err
+	}
+	for _, file := range []string{"/etc/subuid", "/etc/subgid"} {
+		if !hasSubordinates(file, u) {
+			return "", errkind.WithHint(
+				errkind.New(api.KindPrecondition, "user %q has no %d subordinate ids in %s", u.Username, subordinateIDs, file),
+				"as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 %s", u.Username)
+		}
+	}
+	for _, s := range []string{"/proc/sys/kernel/unprivileged_userns_clone", "/proc/sys/user/max_user_namespaces"} {
+		if b, err := os.ReadFile(s); err == nil && strings.TrimSpace(string(b)) == "0" {
+			return "", errkind.WithHint(errkind.New(api.KindPrecondition, "this host lets no ordinary user make user namespaces"),
+				"as root: set %s to more than 0, or run as root", s)
+		}
+	}
+	return modeUnshare, nil
+}
+
+// hasSubordinates reports whether a line of subuid(5) gives u enough ids.
+func hasSubordinates(file string, u *user.User) bool {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Split(strings.TrimSpace(line), ":")
+		if len(f) == 3 && (f[0] == u.Username || f[0] == u.Uid) {
+			if n, err := strconv.Atoi(f[2]); err == nil && n >= subordinateIDs {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// excluded is what dpkg leaves out, now and in the guest: 40 MB that nobody reads in a disposable machine. Licences stay.
+var excluded = []string{
+	"path-exclude=/usr/share/man/*", "path-exclude=/usr/share/info/*", "path-exclude=/usr/share/lintian/*",
+	"path-exclude=/usr/share/doc/*", "path-include=/usr/share/doc/*/copyright",
+	"path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias",
+}
+
+func (b bootstrap) argv() []string {
+	argv := []string{
+		"mmdebstrap", "--verbose", "--mode=" + string(b.mode), "--variant=" + b.variant, "--format=tar",
+		"--include=" + strings.Join(b.packages, ","),
+		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`,
+	}
+	for _, x := range excluded {
+		argv = append(argv, "--dpkgopt="+x)
+	}
+	return slices.Concat(argv, []string{b.suite, "-"}, b.sources)
+}
+
+// runMmdebstrap runs mmdebstrap with the root filesystem's tar stream on w. It verifies what it downloads with apt's keys.
+// When ctx ends it is told to end, and removes its work. Should the daemon die, the next line that it prints ends it.
+func runMmdebstrap(ctx context.Context, b bootstrap, w *os.File) error {
+	log, err := os.OpenFile(b.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	said := &bootstrapLog{report: b.report, log: log}
+	err = host.Run(ctx, host.Command{
+		Argv: b.argv(), Dir: "/", Stdout: w, Stderr: said,
+		Env: []string{"TMPDIR=" + b.tmp, "LC_ALL=C.UTF-8", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"},
+	})
+	var exit *host.ExitError
+	switch {
+	case errors.As(err, &exit):
+		exit.Output = said.cause
+		return errkind.WithHint(errkind.Wrap(api.KindUnavailable, err), "everything that mmdebstrap said is in %s", b.log)
+	case errkind.Is(err, api.KindUnavailable):
+		return errkind.WithHint(err, "install mmdebstrap; on Debian, `make deps` installs everything banger needs")
+	}
+	return err
+}
+
+// bootstrapLog turns what mmdebstrap, apt and dpkg say into stages and progress, and copies it to a log.
+type bootstrapLog struct {
+	report      opstate.Reporter
+	log         io.Writer
+	line        []byte
+	stage       string
+	done, total int64
+	cause       string // the first error
+}
+
+// stages maps what mmdebstrap announces to our stages; other announcements begin none.
+var stages = map[string]string{
+	"running apt-get update...":                          "fetch package lists",
+	"downloading packages with apt...":                   downloadStage,
+	"extracting archives...":                             "unpack packages",
+	"installing essential packages...":                   "configure base packages",
+	"installing remaining packages inside the chroot...": "install packages",
+	"cleaning package lists and apt cache...":            "clean up",
+}
+
+const downloadStage = "download packages"
+
+var newlyInstalled = regexp.MustCompile(`, (\d+) newly installed`) // apt-get(8)'s summary
+
+func (l *bootstrapLog) Write(p []byte) (int, error) {
+	l.line = append(l.line, p...)
+	for {
+		i := bytes.IndexAny(l.line, "\r\n")
+		if i < 0 {
+			break
+		}
+		l.take(string(l.line[:i]))
+		l.line = l.line[i+1:]
+	}
+	l.line = slices.Clone(l.line)
+	if _, err := l.log.Write(p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+func (l *bootstrapLog) take(line string) {
+	if msg, ok := strings.CutPrefix(line, "I: "); ok {
+		if s := stages[msg]; s != "" {
+			l.stage, l.done = s, 0
+			l.report.Stage(s)
+		}
+		return
+	}
+	if msg, ok := strings.CutPrefix(line, "E: "); ok && l.cause == "" {
+		l.cause = msg
+		return
+	}
+	if f := newlyInstalled.FindStringSubmatch(line); f != nil {
+		l.total, _ = strconv.ParseInt(f[1], 10, 64)
+		l.done = 0
+		return
+	}
+	step := "Setting up "
+	if l.stage == downloadStage {
+		step = "Get:"
+	}
+	if strings.HasPrefix(line, step) && l.total > 0 {
+		l.done = min(l.done+1, l.total)
+		l.report.Progress(l.done, l.total, "packages")
+	}
+}
+
+// newWorkDir makes a directory for mmdebstrap to work in. In a user namespace the caller's own directories cannot be
+// entered, so there it is one in the system's directory for temporary files, which stage remembers.
+func newWorkDir(stage string, mode bootstrapMode) (string, error) {
+	if mode == modeRoot {
+		dir := filepath.Join(stage, "work")
+		return dir, os.Mkdir(dir, 0o700)
+	}
+	dir := filepath.Join(os.TempDir(), workPrefix+strings.TrimPrefix(filepath.Base(stage), stagingPrefix))
+	if err := host.WriteFile(filepath.Join(stage, workFile), []byte(dir+"\n"), 0o600); err != nil {
+		return "", err
+	}
+	if err := os.Mkdir(dir, 0o711); err != nil {
+		return "", err
+	}
+	return dir, os.Chmod(dir, 0o711) // whatever the umask
+}
+
+const (
+	workPrefix = "banger-build-"
+	workFile   = "work-dir" // in a staging directory: path of its work directory elsewhere
+)
+
+// removeWork removes the work directory that stage remembers, if there is one. What mmdebstrap left there when it was
+// killed belongs to subordinate ids, and takes their powers to remove.
+func removeWork(ctx context.Context, stage string) error {
+	b, err := os.ReadFile(filepath.Join(stage, workFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	dir := strings.TrimSpace(string(b))
+	if !strings.HasPrefix(filepath.Base(dir), workPrefix) {
+		return fmt.Errorf("%s names %q, which is no work directory", stage, dir)
+	}
+	roots, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, r := range roots {
+		root := filepath.Join(dir, r.Name())
+		if r.IsDir() {
+			argv := []string{"mmdebstrap", "--unshare-helper", "find", root, "-xdev", "-mindepth", "1", "-delete"}
+			if err := host.Run(ctx, host.Command{Argv: argv, Dir: "/"}); err != nil {
+				return err
+			}
+		}
+		if err := os.Remove(root); err != nil {
+			return err
+		}
+	}
+	return removeFile(dir)
+}
+
+// mountedBelow reports whether something is mounted below dir, which then must not be removed.
+func mountedBelow(dir string) (bool, error) {
+	f, err := os.Open("/proc/self/mountinfo")
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		// Field 5 is the mount point (proc_pid_mountinfo(5)); its escapes cannot hide a prefix that has none.
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			return true, nil
+		}
+	}
+	return false, lines.Err()
+}
