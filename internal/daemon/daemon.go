@@ -1,0 +1,287 @@
+// Package daemon is bangerd's composition root: it opens everything in order, reconciles, serves, and closes in reverse.
+// It holds no rule of its own.
+//
+// The order of a start: lock → store → host facts → services → reconcile (adopt machines, remove leftovers, mark
+// interrupted operations) → listen. The order of a stop: stop listening → let calls finish → end operations → let go of
+// the machines, which run on → store → lock.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/capabilities"
+	"github.com/banger-vm/banger/internal/config"
+	"github.com/banger-vm/banger/internal/disk"
+	"github.com/banger-vm/banger/internal/disk/ext4"
+	"github.com/banger-vm/banger/internal/disk/qcow2"
+	"github.com/banger-vm/banger/internal/disk/reflink"
+	"github.com/banger-vm/banger/internal/disk/sparse"
+	"github.com/banger-vm/banger/internal/doctor"
+	"github.com/banger-vm/banger/internal/failpoint"
+	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/imagemgr"
+	"github.com/banger-vm/banger/internal/initramfs"
+	"github.com/banger-vm/banger/internal/kernels"
+	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/rpcserver"
+	"github.com/banger-vm/banger/internal/store"
+	"github.com/banger-vm/banger/internal/vm"
+	"github.com/banger-vm/banger/internal/vm/capability"
+	"golang.org/x/sys/unix"
+)
+
+// Options is what a daemon is started with.
+type Options struct {
+	Paths      config.Paths
+	Config     *config.Config
+	Agent      string // path of the banger-agent binary
+	Version    string
+	Failpoints failpoint.Set
+	Log        *slog.Logger
+}
+
+// Daemon is a daemon that was opened.
+type Daemon struct {
+	opts    Options
+	log     *slog.Logger
+	started time.Time
+	stop    context.CancelFunc // ends Run
+	stopped context.Context
+
+	lock    *os.File
+	store   *store.Store
+	ops     *opstate.Registry
+	engine  engine
+	cloner  disk.Choice
+	keys    keys
+	images  *imagemgr.Manager
+	kernels *kernels.Manager
+	vms     *vm.Service
+	server  *rpcserver.Server
+	closers []func() // in the order of opening
+}
+
+// Open takes the lock, opens the store and makes the state right. On error nothing is held.
+func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
+	d := &Daemon{opts: o, log: o.Log, started: time.Now().UTC()}
+	d.stopped, d.stop = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			d.Close()
+		}
+	}()
+	for _, step := range []struct {
+		name string
+		open func(context.Context) error
+	}{
+		{"directories", d.openPaths}, {"store", d.openStore}, {"keys", d.openKeys}, {"host", d.probeHost},
+		{"images", d.openImages}, {"vms", d.openVMs},
+	} {
+		begun := time.Now()
+		if err := step.open(ctx); err != nil {
+			return nil, fmt.Errorf("open %s: %w", step.name, err)
+		}
+		d.log.Debug("opened", "step", step.name, "took", time.Since(begun))
+	}
+	d.server = rpcserver.New(rpcserver.Methods(rpcserver.Services{
+		Daemon: d, VMs: d.vms, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
+	}), authorize, d.log)
+	return d, nil
+}
+
+func (d *Daemon) onClose(fn func()) { d.closers = append(d.closers, fn) }
+
+// Close lets go of everything in reverse. Machines keep running.
+func (d *Daemon) Close() {
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		d.closers[i]()
+	}
+	d.closers = nil
+}
+
+func (d *Daemon) openPaths(context.Context) error {
+	if err := d.opts.Paths.Make(); err != nil {
+		return err
+	}
+	lock, err := host.Lock(d.opts.Paths.Lock())
+	if err != nil {
+		return err
+	}
+	d.lock = lock
+	d.onClose(func() { lock.Close() })
+	return nil
+}
+
+func (d *Daemon) openStore(ctx context.Context) error {
+	s, err := store.Open(ctx, d.opts.Paths.DB())
+	if err != nil {
+		return err
+	}
+	d.store = s
+	d.onClose(func() { s.Close() })
+	interrupted, err := s.InterruptOperations(ctx)
+	if err != nil {
+		return err
+	}
+	for _, op := range interrupted {
+		d.log.Warn("operation was interrupted", "op", op.ID, "kind", op.Kind, "subject", op.Subject)
+	}
+	d.ops = opstate.New(s, d.log)
+	d.onClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+		defer cancel()
+		d.ops.Close(ctx)
+	})
+	return nil
+}
+
+// drainTimeout bounds how long a stop waits for calls and operations.
+const drainTimeout = 30 * time.Second
+
+func (d *Daemon) openKeys(context.Context) (err error) {
+	d.keys, err = openKeys(d.opts.Paths.SSHKey())
+	return err
+}
+
+// probeHost finds out, once, what this host offers.
+func (d *Daemon) probeHost(ctx context.Context) (err error) {
+	if d.engine, err = openEngine(ctx, d.opts, d.log); err != nil {
+		return err
+	}
+	d.cloner, err = disk.Choose(disk.Facts{
+		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), Formats: d.engine.auto.Features().Formats,
+	})
+	return err
+}
+
+func (d *Daemon) openImages(ctx context.Context) error {
+	p := d.opts.Paths
+	d.kernels = kernels.New(kernels.Config{Dir: p.KernelsDir(), CacheDir: p.Cache, Store: d.store, Log: d.log})
+	d.images = imagemgr.New(imagemgr.Config{
+		Dir: p.ImagesDir(), CacheDir: p.Cache, Store: d.store, Kernels: d.kernels, Log: d.log,
+	})
+	return errors.Join(d.kernels.Sweep(ctx), d.images.Sweep(ctx))
+}
+
+func (d *Daemon) openVMs(ctx context.Context) error {
+	c := d.opts.Config
+	drivers := d.engine.drivers
+	chain := capability.NewChain([]capability.Capability{
+		&capabilities.Disks{Cloners: cloners(), Fresh: freshDisk},
+		capabilities.UserNIC{},
+		&capabilities.Auth{AuthorizedKey: d.keys.authorized},
+		&capabilities.Boot{Builder: initramfs.New(d.opts.Paths.InitramfsCache(), d.opts.Agent)},
+		&capabilities.Machine{Drivers: drivers},
+		&capabilities.Agent{Log: d.log},
+	}, d.opts.Failpoints, d.log)
+	d.vms = vm.New(vm.Config{
+		Store: d.store, Images: d.images, Kernels: d.kernels, Drivers: drivers, Auto: d.engine.auto.Name(),
+		Chain: chain, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
+		Defaults: vm.Defaults{
+			Image: c.DefaultImage, Kernel: c.Kernel, VCPU: c.VMDefaults.VCPU, MemMiB: int(c.VMDefaults.Memory >> 20),
+			RootSize: int64(c.VMDefaults.RootSize), WorkSize: int64(c.VMDefaults.DiskSize), NAT: c.Network.NAT,
+			Cloner: d.cloner.Name,
+		},
+	})
+	d.onClose(d.vms.Close)
+	return d.vms.Reconcile(ctx, capabilities.ReadHandle)
+}
+
+// Run serves until ctx ends or Stop is called, then drains.
+func (d *Daemon) Run(ctx context.Context) error {
+	l, err := listen(d.opts.Paths.Socket())
+	if err != nil {
+		return err
+	}
+	d.log.Info("listening", "socket", d.opts.Paths.Socket(), "version", d.opts.Version, "engine", d.engine.auto.Features().Engine)
+	unhook := context.AfterFunc(ctx, d.stop)
+	defer unhook()
+	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
+	defer endCalls()
+	context.AfterFunc(d.stopped, func() { l.Close() })
+	err = d.server.Serve(calls, l)
+	d.log.Info("stopping")
+	drain, cancel := context.WithTimeout(context.Background(), callGrace)
+	defer cancel()
+	context.AfterFunc(drain, endCalls)
+	d.server.Shutdown(drain)
+	return err
+}
+
+// callGrace is how long a stop lets calls under way finish before their contexts end. Streams do not finish by themselves.
+const callGrace = 2 * time.Second
+
+// listen opens the socket, private from birth. A socket file that is there is stale: the lock is ours.
+func listen(path string) (*net.UnixListener, error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	old := unix.Umask(0o177)
+	defer unix.Umask(old)
+	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+}
+
+// authorize lets the daemon's own user and root do everything, and nobody else anything.
+func authorize(uid uint32) rpcserver.Class {
+	if uid == 0 || int(uid) == os.Geteuid() {
+		return rpcserver.Admin
+	}
+	return 0
+}
+
+func cloners() map[string]disk.Cloner {
+	all := map[string]disk.Cloner{}
+	for _, c := range []disk.Cloner{reflink.New(), qcow2.New(), sparse.New()} {
+		all[c.Name()] = c
+	}
+	return all
+}
+
+func freshDisk(ctx context.Context, path string, size int64) error {
+	return ext4.Empty(ctx, path, ext4.Options{Size: size, Label: "work"})
+}
+
+// imageService and kernelService tell the managers who uses what: one knows the files, the other the records.
+type imageService struct {
+	*imagemgr.Manager
+	store *store.Store
+}
+
+func (s imageService) Users(ctx context.Context, id banger.ImageID) ([]string, error) {
+	return s.store.VMsUsingImage(ctx, id)
+}
+
+func (s imageService) Delete(ctx context.Context, ref string) error {
+	return s.Manager.Delete(ctx, ref, s.store.VMsUsingImage)
+}
+
+type kernelService struct {
+	*kernels.Manager
+	store *store.Store
+}
+
+func (s kernelService) Users(ctx context.Context, name string) ([]string, error) {
+	return s.store.ImagesUsingKernel(ctx, name)
+}
+
+func (s kernelService) Delete(ctx context.Context, ref string) error {
+	return s.Manager.Delete(ctx, ref, func(ctx context.Context, k banger.Kernel) ([]string, error) {
+		images, err := s.store.ImagesUsingKernel(ctx, k.Name)
+		vms, vmErr := s.store.VMsUsingKernel(ctx, k.ID)
+		return append(images, vms...), errors.Join(err, vmErr)
+	})
+}
+
+// Doctor implements rpcserver.Daemon.
+func (d *Daemon) Doctor(ctx context.Context) api.Doctor {
+	return doctor.Run(ctx, d.checks())
+}

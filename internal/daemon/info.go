@@ -1,0 +1,42 @@
+package daemon
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+)
+
+// Ping implements rpcserver.Daemon.
+func (d *Daemon) Ping() api.Ping {
+	return api.Ping{Protocol: api.ProtocolVersion, Version: d.opts.Version, PID: os.Getpid()}
+}
+
+// Info implements rpcserver.Daemon.
+func (d *Daemon) Info(ctx context.Context) (api.Info, error) {
+	p := d.opts.Paths
+	info := api.Info{
+		Ping: d.Ping(), StartedAt: d.started.Format(time.RFC3339), Root: p.Root,
+		StateDir: p.State, RunDir: p.Run, CacheDir: p.Cache, Config: p.ConfigFile(), Log: p.DaemonLog(),
+		VMM: d.engine.auto.Features().Engine, VMMReason: d.engine.reason,
+		Cloner: d.cloner.Name, Network: "user",
+	}
+	vms, err := d.vms.List(ctx)
+	for _, v := range vms {
+		info.VMs++
+		if v.State.Live() {
+			info.Running++
+		}
+	}
+	return info, err
+}
+
+// Config implements rpcserver.Daemon.
+func (d *Daemon) Config() api.ConfigList { return api.ConfigList{Values: d.opts.Config.Values()} }
+
+// Stop implements rpcserver.Daemon.
+func (d *Daemon) Stop() { d.stop() }
+
+// SSHIdentity implements rpcserver.Daemon.
+func (d *Daemon) SSHIdentity() string { return d.keys.private }

@@ -1,0 +1,90 @@
+package qemu
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/hostnet/usernet"
+	"github.com/banger-vm/banger/internal/vmm"
+)
+
+// tcgBuffer caps TCG's translation cache, in MiB; a larger one costs memory and saves no time.
+const tcgBuffer = 64
+
+// argv is QEMU's command line for s.
+func (d *Driver) argv(s vmm.Spec) []string {
+	args := []string{
+		d.binary, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
+		"-name", "guest=" + string(s.ID), "-pidfile", pidFile(s.RunDir),
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-M", d.machine(), "-m", strconv.Itoa(s.MemMiB), "-smp", strconv.Itoa(s.VCPU),
+		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", d.kernelArgs(s),
+		"-chardev", "file,id=con,append=on,path=" + comma(filepath.Join(s.Dir, vmm.ConsoleLog)), "-serial", "chardev:con",
+	}
+	if d.cfg.KVM {
+		args = append(args, "-accel", "kvm", "-cpu", "host")
+	} else {
+		args = append(args, "-accel", fmt.Sprintf("tcg,tb-size=%d", tcgBuffer), "-cpu", "max")
+	}
+	dev := d.deviceSuffix()
+	args = append(args, "-device", "virtio-rng-"+dev,
+		"-device", "virtio-serial-"+dev,
+		"-chardev", "socket,id=agent,server=on,wait=off,path="+comma(agentSocket(s.RunDir)),
+		"-device", "virtserialport,chardev=agent,name="+guestapi.PortName)
+	// A microvm probes its virtio-mmio slots from the last to the first, so the disks are given in reverse: vda is the first.
+	for i := range s.Disks {
+		n := i
+		if d.machine() == "microvm" {
+			n = len(s.Disks) - 1 - i
+		}
+		args = append(args, diskArgs(n, s.Disks[n], dev)...)
+	}
+	if s.NIC != nil {
+		args = append(args, nicArgs(*s.NIC, dev)...)
+	}
+	return args
+}
+
+func (d *Driver) kernelArgs(s vmm.Spec) string {
+	facts := vmm.BootFacts{Accel: d.accel(), Console: "ttyS0"}
+	if !d.cfg.KVM && d.machine() == "microvm" {
+		facts.TSCKHz = d.tscKHz
+	}
+	return strings.TrimSpace(vmm.BootArgs(facts) + " " + s.Args)
+}
+
+// deviceSuffix is the bus part of virtio device names.
+func (d *Driver) deviceSuffix() string {
+	if d.machine() == "microvm" {
+		return "device"
+	}
+	return "pci"
+}
+
+func diskArgs(n int, disk vmm.Disk, dev string) []string {
+	id := "disk" + strconv.Itoa(n)
+	drive := fmt.Sprintf("if=none,id=%s,format=%s,file=%s", id, disk.Format, comma(disk.Path))
+	if disk.ReadOnly {
+		drive += ",readonly=on,file.locking=off" // shared by all VMs
+	} else {
+		drive += ",discard=unmap,detect-zeroes=unmap"
+	}
+	return []string{"-drive", drive, "-device", fmt.Sprintf("virtio-blk-%s,drive=%s", dev, id)}
+}
+
+func nicArgs(nic vmm.NIC, dev string) []string {
+	netdev := fmt.Sprintf("user,id=net,net=%s,host=%s,dns=%s,ipv6=off", usernet.Network, usernet.Gateway, usernet.DNS)
+	if nic.Restrict {
+		netdev += ",restrict=on"
+	}
+	if nic.Tap != "" {
+		netdev = "tap,id=net,script=no,downscript=no,ifname=" + nic.Tap
+	}
+	return []string{"-netdev", netdev, "-device", fmt.Sprintf("virtio-net-%s,netdev=net,mac=%s", dev, nic.MAC)}
+}
+
+// comma doubles the commas in a value, as QEMU's option syntax wants.
+func comma(s string) string { return strings.ReplaceAll(s, ",", ",,") }
