@@ -43,7 +43,12 @@ func (l *Link) Get(ctx context.Context) (*Conn, error) {
 	if c := l.current(); c != nil {
 		return c, nil
 	}
-	return l.connect(ctx)
+	select {
+	case <-l.closed:
+		return nil, errClosed()
+	default:
+		return l.connect(ctx)
+	}
 }
 
 // connect is run by the holder of the turn.

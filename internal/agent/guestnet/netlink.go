@@ -120,7 +120,7 @@ func (r *rtnl) addAddress(index int, p netip.Prefix) error {
 
 func broadcast(p netip.Prefix) []byte {
 	b := p.Addr().AsSlice()
-	v := binary.BigEndian.Uint32(b) | 1<<(32-p.Bits()) - 1
+	v := binary.BigEndian.Uint32(b) | (1<<(32-p.Bits()) - 1)
 	binary.BigEndian.PutUint32(b, v)
 	return b
 }
