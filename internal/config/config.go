@@ -24,8 +24,8 @@ type Config struct {
 	LogLevel     string `toml:"log_level"`     // of the daemon's log: debug, info, warn or error
 	VMM          string `toml:"vmm"`           // what runs VMs: auto or qemu
 	QEMUBin      string `toml:"qemu_bin"`      // QEMU's program: a path, or a name on PATH
-	DefaultImage string `toml:"default_image"` // the image of VMs that name none; built when there is none
-	Kernel       string `toml:"kernel"`        // the kernel of images that name none; imported when there is none
+	DefaultImage string `toml:"default_image"` // the image of VMs that name none; empty: banger's own, built when it is needed
+	Kernel       string `toml:"kernel"`        // the kernel of images that name none; empty: banger's own, imported when it is needed
 	Network      struct {
 		Mode string `toml:"mode"` // auto or user (QEMU's own stack; no root)
 		NAT  bool   `toml:"nat"`  // whether guests reach the internet
@@ -45,8 +45,7 @@ type Config struct {
 
 // Default returns the configuration of a user who has set nothing.
 func Default() *Config {
-	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", DefaultImage: "debian", Kernel: "debian-cloud",
-		origin: map[string]string{}}
+	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", origin: map[string]string{}}
 	c.Network.Mode, c.Network.NAT = "auto", true
 	c.Disk.Cloner = "auto"
 	c.VMDefaults.VCPU, c.VMDefaults.Memory = 1, 1<<30
@@ -58,7 +57,8 @@ func Default() *Config {
 type key struct {
 	name    string
 	value   any
-	choices []string                // of a *string; nil is anything but the empty string
+	choices []string                // of a *string; nil is anything
+	empty   bool                    // whether it may be empty
 	check   func(text string) error // more conditions
 }
 
@@ -67,8 +67,8 @@ func (c *Config) keys() []key {
 		{name: "log_level", value: &c.LogLevel, choices: []string{"debug", "info", "warn", "error"}},
 		{name: "vmm", value: &c.VMM, choices: []string{"auto", "qemu"}},
 		{name: "qemu_bin", value: &c.QEMUBin},
-		{name: "default_image", value: &c.DefaultImage},
-		{name: "kernel", value: &c.Kernel},
+		{name: "default_image", value: &c.DefaultImage, empty: true},
+		{name: "kernel", value: &c.Kernel, empty: true},
 		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user"}},
 		{name: "network.nat", value: &c.Network.NAT},
 		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "copy"}},
@@ -181,7 +181,7 @@ func (k key) text() string {
 func (k key) valid() error {
 	text := k.text()
 	switch {
-	case text == "":
+	case text == "" && !k.empty:
 		return errkind.New(api.KindInvalid, "it is empty")
 	case k.choices != nil && !slices.Contains(k.choices, text):
 		return errkind.WithHint(errkind.New(api.KindInvalid, "bad value %q", text), "use one of %s", strings.Join(k.choices, ", "))

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"os"
 	"path/filepath"
 
 	"github.com/banger-vm/banger/api"
@@ -89,12 +88,6 @@ func (p Paths) Make() error {
 	return nil
 }
 
-// Exists reports whether a daemon has ever made its directories here.
-func (p Paths) Exists() bool {
-	_, err := os.Stat(p.DB())
-	return err == nil
-}
-
 // Socket is where the daemon listens.
 func (p Paths) Socket() string { return filepath.Join(p.Run, "bangerd.sock") }
 
@@ -128,14 +121,11 @@ func (p Paths) KernelsDir() string { return filepath.Join(p.State, "kernels") }
 // PatchesDir holds exports that nobody was there to take.
 func (p Paths) PatchesDir() string { return filepath.Join(p.State, "patches") }
 
-// KeysDir holds banger's own SSH key pair and known_hosts.
+// KeysDir holds banger's own SSH key.
 func (p Paths) KeysDir() string { return filepath.Join(p.State, "keys") }
 
-// SSHKey is the private key that opens guests; the public one is beside it, with .pub.
+// SSHKey is the private key that opens guests.
 func (p Paths) SSHKey() string { return filepath.Join(p.KeysDir(), "id_ed25519") }
-
-// KnownHosts pins the guests' host keys, in the format of sshd(8).
-func (p Paths) KnownHosts() string { return filepath.Join(p.KeysDir(), "known_hosts") }
 
 // InitramfsCache holds base archives, one for each kernel and agent.
 func (p Paths) InitramfsCache() string { return filepath.Join(p.Cache, "initramfs") }

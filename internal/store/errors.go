@@ -28,7 +28,7 @@ func mapError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", err, syscall.ENOSPC)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
 		return errkind.WithHint(errkind.Wrap(api.KindDataLoss, err),
-			"the database is damaged; stop the daemon and restore the file, or move it away to begin anew (the disks of VMs are kept beside it)")
+			"stop the daemon, copy the state directory, and restore the database from a backup; what no record claims is removed at start")
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return errkind.WithHint(errkind.Wrap(api.KindBusy, err), "another program holds the database; close it")
 	case sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:

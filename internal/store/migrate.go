@@ -28,38 +28,38 @@ func migrations() fs.FS {
 	return sub
 }
 
-// migrate brings the database to the version of the last file in files. It changes nothing when it fails, but for the
-// migrations before the one that failed.
-func migrate(ctx context.Context, db *sql.DB, files fs.FS) error {
+// migrate brings the database to the version of the last file in files, and reports whether it was empty before. It changes
+// nothing when it fails, but for the migrations before the one that failed.
+func migrate(ctx context.Context, db *sql.DB, files fs.FS) (fresh bool, err error) {
 	entries, err := fs.ReadDir(files, ".") // sorted by name
 	if err != nil {
-		return err
+		return false, err
 	}
 	version, err := checkFile(ctx, db, len(entries))
 	if err != nil {
-		return err
+		return false, err
 	}
 	for i, e := range entries {
 		number, _, _ := strings.Cut(e.Name(), "_")
 		if n, err := strconv.Atoi(number); err != nil || n != i+1 {
-			return errkind.New(api.KindInternal, "migration %s is not number %d", e.Name(), i+1)
+			return false, errkind.New(api.KindInternal, "migration %s is not number %d", e.Name(), i+1)
 		}
 		if i < version {
 			continue
 		}
 		text, err := fs.ReadFile(files, e.Name())
 		if err != nil {
-			return err
+			return false, err
 		}
 		err = inTx(ctx, db, func(tx *sql.Tx) error {
 			_, err := tx.ExecContext(ctx, string(text)+fmt.Sprintf("\nPRAGMA user_version = %d;", i+1))
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("migration %s: %w", e.Name(), err)
+			return false, fmt.Errorf("migration %s: %w", e.Name(), err)
 		}
 	}
-	return nil
+	return version == 0, nil
 }
 
 // checkFile returns the database's version, and refuses files that are not banger's or are of a version above known.

@@ -63,7 +63,7 @@ func TestMigrations(t *testing.T) {
 			"0001_a.sql": {Data: []byte(strings.Replace(first, "(a)", "(a TEXT)", 1))},
 			"0002_b.sql": {Data: []byte("CREATE TABLE two (a TEXT) STRICT; CREATE TABLE oops (")},
 		}
-		if err := migrate(ctx, db, files); err == nil || !strings.Contains(err.Error(), "0002_b.sql") {
+		if _, err := migrate(ctx, db, files); err == nil || !strings.Contains(err.Error(), "0002_b.sql") {
 			t.Fatalf("got %v", err)
 		}
 		if v, err := checkFile(ctx, db, 2); v != 1 || err != nil {
@@ -71,7 +71,7 @@ func TestMigrations(t *testing.T) {
 		}
 		files["0002_b.sql"] = &fstest.MapFile{Data: []byte("CREATE TABLE two (a TEXT) STRICT;")}
 		for range 2 {
-			if err := migrate(ctx, db, files); err != nil {
+			if _, err := migrate(ctx, db, files); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -85,7 +85,7 @@ func TestMigrations(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer db.Close()
-		if err := migrate(ctx, db, fstest.MapFS{"0002_b.sql": {}}); !errkind.Is(err, api.KindInternal) {
+		if _, err := migrate(ctx, db, fstest.MapFS{"0002_b.sql": {}}); !errkind.Is(err, api.KindInternal) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -46,6 +46,7 @@ const readers = 4
 type Store struct {
 	write *sql.DB // one connection
 	read  *sql.DB // any number, query only
+	fresh bool
 }
 
 // Open opens the database at path, which it creates (mode 0600) and migrates as needed. The directory must exist. A file
@@ -60,7 +61,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	}
 	s := &Store{}
 	if s.write, err = connect(path, "immediate", 1); err == nil {
-		err = migrate(ctx, s.write, migrations())
+		s.fresh, err = migrate(ctx, s.write, migrations())
 	}
 	if err == nil {
 		s.read, err = connect(path, "deferred", readers, "query_only(1)")
@@ -109,6 +110,10 @@ func (s *Store) Close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// Fresh reports whether Open made the database. Then the absence of a record proves nothing about files that are there: the
+// database may have been lost.
+func (s *Store) Fresh() bool { return s.fresh }
 
 // querier is what *sql.DB and *sql.Tx have in common.
 type querier interface {

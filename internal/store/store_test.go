@@ -386,10 +386,16 @@ func TestOpen(t *testing.T) {
 				t.Errorf("mode of %q is %v", suffix, st.Mode())
 			}
 		}
+		if !s.Fresh() {
+			t.Error("a new database is not fresh")
+		}
 		must(t, s.Close())
 		s, err = store.Open(ctx, path)
 		must(t, err)
 		defer s.Close()
+		if s.Fresh() {
+			t.Error("an old database is fresh")
+		}
 		_, err = s.GetVM(ctx, "web")
 		must(t, err)
 	})
