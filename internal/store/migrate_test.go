@@ -107,3 +107,17 @@ func TestConnections(t *testing.T) {
 		t.Error("a reader could write")
 	}
 }
+
+func TestDamagedRecord(t *testing.T) {
+	s, err := Open(t.Context(), filepath.Join(t.TempDir(), "x.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.write.ExecContext(t.Context(), `INSERT INTO vm (id, name, created, doc) VALUES ('a', 'a', 0, '{"state":"odd"}')`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ListVMs(t.Context()); !errkind.Is(err, api.KindDataLoss) {
+		t.Errorf("got %v", err)
+	}
+}

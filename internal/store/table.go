@@ -10,6 +10,7 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
+	"golang.org/x/sync/errgroup"
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
@@ -190,19 +191,37 @@ func scanDocs[T any](ctx context.Context, q querier, query string, args ...any) 
 		return nil, err
 	}
 	defer rows.Close()
-	var out []T
+	var docs [][]byte
 	for rows.Next() {
-		var doc sql.RawBytes
-		var v T
+		var doc []byte
 		if err := rows.Scan(&doc); err != nil {
 			return nil, err
 		}
-		if err := json.Unmarshal(doc, &v); err != nil {
-			return nil, errkind.New(api.KindDataLoss, "damaged record: %w", err)
-		}
-		out = append(out, v)
+		docs = append(docs, doc)
 	}
-	return out, rows.Err()
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return decode[T](docs)
+}
+
+// decodeChunk is how many documents one goroutine decodes: decoding is most of the time that a list of many takes.
+const decodeChunk = 128
+
+func decode[T any](docs [][]byte) ([]T, error) {
+	out := make([]T, len(docs))
+	var g errgroup.Group
+	for first := 0; first < len(docs); first += decodeChunk {
+		g.Go(func() error {
+			for i := first; i < min(first+decodeChunk, len(docs)); i++ {
+				if err := json.Unmarshal(docs[i], &out[i]); err != nil {
+					return errkind.New(api.KindDataLoss, "damaged record: %w", err)
+				}
+			}
+			return nil
+		})
+	}
+	return out, g.Wait()
 }
 
 // names returns the first column of query's rows, texts.
