@@ -34,13 +34,8 @@ func (d *Driver) argv(s vmm.Spec) []string {
 		"-device", "virtio-serial-"+dev,
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+comma(agentSocket(s.RunDir)),
 		"-device", "virtserialport,chardev=agent,name="+guestapi.PortName)
-	// A microvm probes its virtio-mmio slots from the last to the first, so the disks are given in reverse: vda is the first.
-	for i := range s.Disks {
-		n := i
-		if d.machine() == "microvm" {
-			n = len(s.Disks) - 1 - i
-		}
-		args = append(args, diskArgs(n, s.Disks[n], dev)...)
+	for n, disk := range s.Disks {
+		args = append(args, diskArgs(n, disk, dev)...)
 	}
 	if s.NIC != nil {
 		args = append(args, nicArgs(*s.NIC, dev)...)
