@@ -96,8 +96,8 @@ type handOver struct {
 // becomeInit starts the agent that serves, and executes the image's init in this process.
 func becomeInit(cfg guestapi.BootConfig, j *facts.Journal) error {
 	path := string(cfg.Init)
-	if info, err := os.Stat(path); err != nil || info.Mode()&0o111 == 0 {
-		return &boot.StepError{Step: "start init", Err: fmt.Errorf("the image has no program %q (err %w)", path, err)}
+	if err := unix.Access(path, unix.X_OK); err != nil {
+		return &boot.StepError{Step: "start init", Err: fmt.Errorf("%q of the image: %w", path, err)}
 	}
 	if err := startServing(cfg, j); err != nil {
 		return &boot.StepError{Step: "start the agent beside init", Err: err}

@@ -145,8 +145,8 @@ func (e etc) localtime() error {
 	return nil
 }
 
-// resolvConf names the DNS servers. An image cannot know these, so unlike other files of the image's, a resolv.conf with other
-// servers is put out of effect; it is covered by a bind mount and itself left alone. With another init the image decides.
+// resolvConf names the DNS servers. An image cannot know these, and often holds those of the host it was built on, so a
+// resolv.conf of the image's is put out of effect: a bind mount covers it, the file itself stays as it is.
 func (e etc) resolvConf() error {
 	text := guestnet.ResolvConf(e.cfg.Net)
 	if e.cfg.Init != guestapi.InitAgent {
@@ -167,8 +167,6 @@ func (e etc) resolvConf() error {
 		return err
 	case strings.HasPrefix(string(old), guestnet.Mark), !strings.Contains(string(old), "nameserver"):
 		return writeIfChanged(path, text)
-	case e.cfg.Init != guestapi.InitAgent:
-		return nil
 	}
 	cover := filepath.Join(e.root, "run/banger/resolv.conf")
 	if err := writeIfChanged(cover, text); err != nil {

@@ -82,7 +82,9 @@ func Mount(m guestapi.Mount, target string, wait time.Duration) error {
 		}
 	}
 	flags, data := Options(m)
-	if err := unix.Mount(m.Device, target, m.Type, flags, data); err != nil {
+	if err := unix.Mount(m.Device, target, m.Type, flags, data); err == unix.ENODEV {
+		return fmt.Errorf("mount %s on %s: the kernel has no file system %q", m.Device, target, m.Type)
+	} else if err != nil {
 		return fmt.Errorf("mount %s (%s) on %s: %w", m.Device, m.Type, target, err)
 	}
 	return nil
