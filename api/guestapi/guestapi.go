@@ -205,7 +205,7 @@ type Dial struct {
 // WorkRef names a workspace in the guest.
 type WorkRef struct {
 	Path string `json:"path"` // absolute
-	// BaseTree is the tree id of what was carried in, as recorded on the host.
+	// BaseTree is the tree id of what was carried in, as recorded on the host. A commit id stands for its tree.
 	BaseTree string `json:"base_tree"`
 }
 
@@ -221,11 +221,17 @@ type WorkStatus struct {
 	Head    string     `json:"head,omitempty"`
 	Branch  string     `json:"branch,omitempty"`
 	Git     bool       `json:"git"`     // the guest has git
-	Changed bool       `json:"changed"` // the state differs from BaseTree
+	Changed bool       `json:"changed"` // the state differs from BaseTree, or there are Refs
 	Files   []WorkFile `json:"files,omitempty"`
+	Omitted int        `json:"omitted,omitempty"` // changed files that Files leaves out to stay within one line
+	// Refs are branches, tags and stashes with commits that neither HEAD nor the base commit contains. They count as a
+	// change; of the formats only a bundle carries them.
+	Refs  []string `json:"refs,omitempty"`
+	Notes []string `json:"notes,omitempty"` // what an export leaves out, a sentence each
 }
 
-// WorkFile is one changed path; Status is git's letter: A, M, D, T.
+// WorkFile is one changed path; Status is git's letter: A, M, D, T. A path with control characters, quotes, backslashes or
+// bytes that are not UTF-8 is quoted as git does it: in double quotes, with C's escapes and octal numbers.
 type WorkFile struct {
 	Path   string `json:"path"`
 	Status string `json:"status"`

@@ -137,3 +137,36 @@ func (g Git) Scratch(tmp, objects string) (Git, error) {
 
 // WithIndex returns g with another index file.
 func (g Git) WithIndex(path string) Git { return g.With("GIT_INDEX_FILE=" + path) }
+
+// WithoutFilters returns g with every filter driver off that the user's configuration has, and git-lfs always.
+func WithoutFilters(ctx context.Context, g Git) (Git, error) {
+	keys, err := g.List(ctx, "config", "-z", "--name-only", "--get-regexp", `^filter\.`)
+	if err != nil && !Exited(err, 1) { // 1: there is none
+		return g, err
+	}
+	return g.Set(FiltersOff(FilterNames(keys))...), nil
+}
+
+// FilterNames returns the names of the filter drivers among the configuration variables keys, sorted, and lfs.
+func FilterNames(keys []string) []string {
+	names := []string{"lfs"}
+	for _, key := range keys {
+		if rest, ok := strings.CutPrefix(key, "filter."); ok {
+			if i := strings.LastIndexByte(rest, '.'); i > 0 {
+				names = append(names, rest[:i])
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// FiltersOff returns the settings that switch the named filter drivers off (gitattributes(5), "filter").
+func FiltersOff(names []string) []string {
+	var set []string
+	for _, name := range names {
+		set = append(set, "filter."+name+".process=", "filter."+name+".clean=", "filter."+name+".smudge=",
+			"filter."+name+".required=false")
+	}
+	return set
+}

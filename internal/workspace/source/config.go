@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/banger-vm/banger/internal/workspace/gitcmd"
 )
 
 // config is git's configuration of all levels, the last value of each variable. Section and variable are in lower case,
@@ -46,28 +48,8 @@ func (c config) not(key string) bool {
 	return false
 }
 
-// filters returns the names of the configured filter drivers, sorted, always with lfs.
-func (c config) filters() []string {
-	names := map[string]bool{"lfs": true}
-	for key := range c {
-		if rest, ok := strings.CutPrefix(key, "filter."); ok {
-			if i := strings.LastIndexByte(rest, '.'); i > 0 {
-				names[rest[:i]] = true
-			}
-		}
-	}
-	return slices.Sorted(maps.Keys(names))
-}
-
-// withoutFilters returns the settings that switch off every filter driver that is configured.
-func (r Repo) withoutFilters() []string {
-	var set []string
-	for _, name := range r.config.filters() {
-		set = append(set, "filter."+name+".process=", "filter."+name+".clean=", "filter."+name+".smudge=",
-			"filter."+name+".required=false")
-	}
-	return set
-}
+// filters returns the names of the configured filter drivers, always with lfs.
+func (c config) filters() []string { return gitcmd.FilterNames(slices.Collect(maps.Keys(c))) }
 
 // userFile returns the path that key names, or else the default below the user's git configuration.
 func (c config) userFile(key, name string) string {

@@ -24,8 +24,7 @@
 //
 //	.git/index          the index, as git wrote it, version 2 or 3; absent where the repository has none
 //	.git/banger-index   the index of the base tree, where that is not the index's own
-//	files               in the order of the index, then untracked ones; the user name "clean" marks one whose content is
-//	                    what .git/index has for it
+//	files               sorted by path, byte by byte; the user name "clean" marks one whose content is what .git/index has
 //	.git/...            pack with its index, shallow, packed-refs, info, config, and HEAD at the very end
 //
 // The stat data in both index files is the host's and means nothing. The agent overwrites it with that of the files it has

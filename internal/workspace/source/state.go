@@ -79,6 +79,7 @@ func (s *Source) finish(ctx context.Context, dirty []string, untracked int) erro
 	if err != nil {
 		return err
 	}
+	slices.SortFunc(s.files, func(a, b file) int { return strings.Compare(a.Path, b.Path) }) // as an index is
 	p := &s.plan
 	p.Commit, p.Branch, p.BaseTree = s.repo.Commit, s.repo.Branch, baseTree
 	p.Changed, p.Untracked = len(staged), untracked
@@ -116,7 +117,7 @@ func (s *Source) openIndex(ctx context.Context) error {
 	if _, err := s.git.Set("index.version=2", "core.sparseCheckout=false").Output(ctx, "read-tree", s.repo.Commit); err != nil {
 		return err
 	}
-	_, err := s.git.Set(s.repo.withoutFilters()...).Output(ctx, "checkout-index", "-a", "-q", "--prefix="+s.root+"/")
+	_, err := s.git.Set(gitcmd.FiltersOff(s.repo.config.filters())...).Output(ctx, "checkout-index", "-a", "-q", "--prefix="+s.root+"/")
 	if err != nil {
 		return fmt.Errorf("check out %s: %w", s.repo.Commit, err)
 	}
@@ -290,7 +291,7 @@ func (s *Source) overlay(ctx context.Context, paths []string) (string, error) {
 		}
 	}
 	slices.Sort(paths)
-	git := s.git.WithIndex(s.baseIndex).Set(s.repo.withoutFilters()...).Set("core.looseCompression=0")
+	git := s.git.WithIndex(s.baseIndex).Set(gitcmd.FiltersOff(s.repo.config.filters())...).Set("core.looseCompression=0")
 	list := strings.NewReader(strings.Join(paths, "\x00") + "\x00")
 	if err := git.Run(ctx, list, nil, "update-index", "-z", "--add", "--remove", "--replace", "--stdin"); err != nil {
 		return "", fmt.Errorf("record the changed files: %w", err)
