@@ -30,7 +30,7 @@ func (c *Client) Config(ctx context.Context) (api.ConfigList, error) {
 	return get[api.ConfigList](ctx, c, api.MethodConfig, nil)
 }
 
-// VMCreateBegin begins to create a VM, and to start it when p says so. The operation's result is an [api.VM].
+// VMCreateBegin begins to create a VM, and to start it when p says so. The operation's result is an [api.Ref] with the VM's id.
 func (c *Client) VMCreateBegin(ctx context.Context, p api.VMCreate) (api.OperationRef, error) {
 	return get[api.OperationRef](ctx, c, api.MethodVMBegin, p)
 }
@@ -107,6 +107,11 @@ func (c *Client) WorkStatus(ctx context.Context, ref string) (api.WorkStatus, er
 	return get[api.WorkStatus](ctx, c, api.MethodWorkStatus, api.Ref{Ref: ref})
 }
 
+// WorkExported tells the daemon that the export of the state with this tree id is safely stored.
+func (c *Client) WorkExported(ctx context.Context, ref, tree string) error {
+	return c.call(ctx, api.MethodWorkExported, api.WorkExported{Ref: api.Ref{Ref: ref}, Tree: tree}, nil)
+}
+
 // ImageList returns all images.
 func (c *Client) ImageList(ctx context.Context) ([]api.Image, error) {
 	l, err := get[api.ImageList](ctx, c, api.MethodImageList, nil)
@@ -123,7 +128,7 @@ func (c *Client) ImageDelete(ctx context.Context, ref string) error {
 	return c.call(ctx, api.MethodImageDelete, api.Ref{Ref: ref}, nil)
 }
 
-// ImageBuildBegin begins to build a Debian image. The operation's result is an [api.Image].
+// ImageBuildBegin begins to build a Debian image. The operation's result is an [api.Ref] with the image's id.
 func (c *Client) ImageBuildBegin(ctx context.Context, p api.ImageBuild) (api.OperationRef, error) {
 	return get[api.OperationRef](ctx, c, api.MethodImageBuildBegin, p)
 }
@@ -139,7 +144,7 @@ func (c *Client) KernelGet(ctx context.Context, ref string) (api.Kernel, error) 
 	return get[api.Kernel](ctx, c, api.MethodKernelGet, api.Ref{Ref: ref})
 }
 
-// KernelImportBegin begins to import a kernel. The operation's result is an [api.Kernel].
+// KernelImportBegin begins to import a kernel. The operation's result is an [api.Ref] with the kernel's id.
 func (c *Client) KernelImportBegin(ctx context.Context, p api.KernelImport) (api.OperationRef, error) {
 	return get[api.OperationRef](ctx, c, api.MethodKernelImportBegin, p)
 }

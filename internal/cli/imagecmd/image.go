@@ -1,0 +1,135 @@
+// Package imagecmd is `banger image` with one file a verb, small ones together.
+package imagecmd
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/client"
+	"github.com/banger-vm/banger/internal/cli/app"
+)
+
+// New returns `banger image` with its verbs.
+func New(a *app.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "image", Short: "Build, list and delete images", Args: cobra.NoArgs,
+		Long: `An image is a root file system that VMs are cloned from, with the kernel it boots and what becomes PID 1. It never changes once it
+has been built. The default image is built by the first "banger vm run" that needs it.`,
+	}
+	cmd.AddCommand(newList(a), newShow(a), newBuild(a), newDelete(a))
+	return cmd
+}
+
+type listOptions struct {
+	app *app.App
+	out app.Output
+}
+
+func newList(a *app.App) *cobra.Command {
+	o := &listOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: app.Args(0, 0, ""),
+		Long: "List all images, with their kernels, sizes, and how many VMs use each.",
+		Example: `  banger image list
+  banger image list -q`,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), o) },
+	}
+	o.out.Flags(cmd)
+	return cmd
+}
+
+func runList(ctx context.Context, o *listOptions) error {
+	c, err := o.app.Client(ctx)
+	if err != nil {
+		return err
+	}
+	images, err := c.ImageList(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	return app.PrintList(o.app, o.out, images, app.Table[api.Image]{
+		Name: func(i api.Image) string { return i.Name },
+		Columns: []app.Column[api.Image]{
+			{Head: "NAME", Cell: func(i api.Image) string { return i.Name }},
+			{Head: "ID", Cell: func(i api.Image) string { return i.ID }},
+			{Head: "SOURCE", Cell: func(i api.Image) string { return i.Source }},
+			{Head: "KERNEL", Cell: func(i api.Image) string { return i.Kernel }},
+			{Head: "INIT", Cell: func(i api.Image) string { return i.Init }},
+			{Head: "SIZE", Cell: func(i api.Image) string { return app.Size(i.RootSize) }},
+			{Head: "ON DISK", Cell: func(i api.Image) string { return app.Size(i.Allocated) }},
+			{Head: "VMS", Cell: func(i api.Image) string { return fmt.Sprint(len(i.VMs)) }},
+			{Head: "AGE", Cell: func(i api.Image) string { return app.Age(now, i.Created) }},
+		},
+	})
+}
+
+type refsOptions struct {
+	app  *app.App
+	out  app.Output
+	refs []string
+}
+
+func newShow(a *app.App) *cobra.Command {
+	o := &refsOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "show IMAGE...", Aliases: []string{"inspect"}, Short: "Show all about images", Args: app.Args(1, -1, "an image"),
+		Long:              "Show everything that is known of images: what they were made from, digest, sizes, files, and the VMs that use them.",
+		Example:           `  banger image show debian`,
+		ValidArgsFunction: a.CompleteImages(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.refs = args
+			return runShow(cmd.Context(), o)
+		},
+	}
+	o.out.Flags(cmd)
+	return cmd
+}
+
+func runShow(ctx context.Context, o *refsOptions) error {
+	c, err := o.app.Client(ctx)
+	if err != nil {
+		return err
+	}
+	return app.ShowEach(ctx, o.app, o.out, o.refs, c.ImageGet, func(i api.Image) (string, []app.Field) {
+		return i.Name, []app.Field{
+			{Name: "Name", Value: i.Name}, {Name: "ID", Value: i.ID}, {Name: "Managed", Value: fmt.Sprint(i.Managed)},
+			{Name: "Source", Value: i.Source}, {Name: "Digest", Value: i.Digest}, {Name: "Kernel", Value: i.Kernel},
+			{Name: "Init", Value: i.Init}, {Name: "Root disk", Value: app.Size(i.RootSize)},
+			{Name: "Work disk", Value: app.Size(i.WorkSize)}, {Name: "On disk", Value: app.Size(i.Allocated)},
+			{Name: "Packages", Value: fmt.Sprint(i.Packages)}, {Name: "Created", Value: app.Stamp(i.Created)},
+			{Name: "Directory", Value: i.Dir}, {Name: "VMs", Value: strings.Join(i.VMs, " ")},
+		}
+	})
+}
+
+func newDelete(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete IMAGE...", Aliases: []string{"rm"}, Short: "Delete images", Args: app.Args(1, -1, "an image"),
+		Long:              "Delete images that no VM uses, with their files.",
+		Example:           `  banger image delete debian-old`,
+		ValidArgsFunction: a.CompleteImages(-1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return runDelete(cmd.Context(), a, args) },
+	}
+}
+
+func runDelete(ctx context.Context, a *app.App, refs []string) error {
+	c, err := a.Client(ctx)
+	if err != nil {
+		return err
+	}
+	return a.Each(ctx, refs, resolver(c), func(ctx context.Context, t app.Target) error { return c.ImageDelete(ctx, t.ID) })
+}
+
+func resolver(c *client.Client) func(context.Context, string) (app.Target, error) {
+	return func(ctx context.Context, ref string) (app.Target, error) {
+		i, err := c.ImageGet(ctx, ref)
+		return app.Target{ID: i.ID, Name: i.Name}, err
+	}
+}

@@ -1,0 +1,148 @@
+// Package opcmd is `banger operation`.
+package opcmd
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/cli/app"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+// New returns `banger operation` with its verbs.
+func New(a *app.App) *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "operation", Aliases: []string{"op"}, Short: "Watch and cancel long-running work", Args: cobra.NoArgs,
+		Long: `An operation is a long piece of work of the daemon: creating a VM, building an image, importing a kernel. It goes on when the
+client that began it goes away, and the daemon remembers how it ended.`,
+	}
+	cmd.AddCommand(newList(a), newShow(a), newCancel(a))
+	return cmd
+}
+
+type listOptions struct {
+	app *app.App
+	out app.Output
+}
+
+func newList(a *app.App) *cobra.Command {
+	o := &listOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "list", Aliases: []string{"ls"}, Short: "List operations", Args: app.Args(0, 0, ""),
+		Long:              "List the operations that run and those that have ended lately, newest first.",
+		Example:           `  banger operation list`,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE:              func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), o) },
+	}
+	o.out.Flags(cmd)
+	return cmd
+}
+
+func runList(ctx context.Context, o *listOptions) error {
+	c, err := o.app.Client(ctx)
+	if err != nil {
+		return err
+	}
+	ops, err := c.OperationList(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	return app.PrintList(o.app, o.out, ops, app.Table[api.Operation]{
+		Name: func(op api.Operation) string { return op.ID },
+		Columns: []app.Column[api.Operation]{
+			{Head: "ID", Cell: func(op api.Operation) string { return op.ID }},
+			{Head: "KIND", Cell: func(op api.Operation) string { return op.Kind }},
+			{Head: "SUBJECT", Cell: func(op api.Operation) string { return op.Subject }},
+			{Head: "STATE", Cell: func(op api.Operation) string { return string(op.State) }},
+			{Head: "STAGE", Cell: func(op api.Operation) string { return op.Stage }},
+			{Head: "TOOK", Cell: func(op api.Operation) string { return took(op, now) }},
+			{Head: "AGE", Cell: func(op api.Operation) string { return app.Age(now, op.Created) }},
+		},
+	})
+}
+
+func took(op api.Operation, now time.Time) string {
+	end := op.Ended
+	if end.IsZero() {
+		end = now
+	}
+	return fmt.Sprintf("%.2fs", end.Sub(op.Created).Seconds())
+}
+
+type refsOptions struct {
+	app  *app.App
+	out  app.Output
+	refs []string
+}
+
+func newShow(a *app.App) *cobra.Command {
+	o := &refsOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "show OPERATION...", Aliases: []string{"inspect"}, Short: "Show all about operations", Args: app.Args(1, -1, "an operation"),
+		Long:              "Show operations with their stages, what each took, and how they ended.",
+		Example:           `  banger operation show 3f9c`,
+		ValidArgsFunction: a.CompleteOperations(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.refs = args
+			return runShow(cmd.Context(), o)
+		},
+	}
+	o.out.Flags(cmd)
+	return cmd
+}
+
+func runShow(ctx context.Context, o *refsOptions) error {
+	c, err := o.app.Client(ctx)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	return app.ShowEach(ctx, o.app, o.out, o.refs, c.OperationGet, func(op api.Operation) (string, []app.Field) {
+		f := []app.Field{
+			{Name: "ID", Value: op.ID}, {Name: "Kind", Value: op.Kind}, {Name: "Subject", Value: op.Subject},
+			{Name: "State", Value: string(op.State)}, {Name: "Created", Value: app.Stamp(op.Created)},
+			{Name: "Ended", Value: app.Stamp(op.Ended)}, {Name: "Took", Value: took(op, now)},
+		}
+		if op.Error != nil {
+			f = append(f, app.Field{Name: "Error", Value: op.Error.Message}, app.Field{Name: "Hint", Value: op.Error.Hint})
+		}
+		for _, s := range op.Stages {
+			v := "…"
+			if s.TookMS >= 0 {
+				v = fmt.Sprintf("%.2fs", float64(s.TookMS)/1000)
+			}
+			f = append(f, app.Field{Name: "  " + s.Name, Value: v})
+		}
+		return op.ID, f
+	})
+}
+
+func newCancel(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel OPERATION...", Short: "Cancel operations", Args: app.Args(1, -1, "an operation"),
+		Long:              "Cancel operations that run, and wait until what they had made has been removed. Those that have ended are an error.",
+		Example:           `  banger operation cancel 3f9c`,
+		ValidArgsFunction: a.CompleteOperations(-1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return runCancel(cmd.Context(), a, args) },
+	}
+}
+
+func runCancel(ctx context.Context, a *app.App, refs []string) error {
+	c, err := a.Client(ctx)
+	if err != nil {
+		return err
+	}
+	resolve := func(ctx context.Context, ref string) (app.Target, error) {
+		op, err := c.OperationGet(ctx, ref)
+		if err == nil && op.State.Done() {
+			err = errkind.New(api.KindPrecondition, "operation %s has ended: it %s", op.ID, op.State)
+		}
+		return app.Target{ID: op.ID, Name: op.ID}, err
+	}
+	return a.Each(ctx, refs, resolve, func(ctx context.Context, t app.Target) error { return c.OperationCancel(ctx, t.ID) })
+}

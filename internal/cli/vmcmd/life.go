@@ -1,0 +1,127 @@
+package vmcmd
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/client"
+	"github.com/banger-vm/banger/internal/cli/app"
+	"github.com/banger-vm/banger/internal/errkind"
+)
+
+// each runs do for the VMs that refs name.
+func each(ctx context.Context, a *app.App, refs []string, do func(context.Context, *client.Client, app.Target) error) error {
+	c, err := a.Client(ctx)
+	if err != nil {
+		return err
+	}
+	return a.Each(ctx, refs, resolver(c), func(ctx context.Context, t app.Target) error { return do(ctx, c, t) })
+}
+
+// NewStart returns `banger vm start`.
+func NewStart(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "start VM...", Short: "Start VMs", Args: app.Args(1, -1, "a VM"),
+		Long: `Start VMs that were created or have stopped, with the disks they have, and wait until their agents answer. Several are
+started at once; one that fails does not stop the others. The names of those that run are printed.`,
+		Example: `  banger vm start web
+  banger vm start web db cache`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return runStart(cmd.Context(), a, args) },
+	}
+}
+
+func runStart(ctx context.Context, a *app.App, refs []string) error {
+	return each(ctx, a, refs, func(ctx context.Context, c *client.Client, t app.Target) error {
+		_, err := c.VMStart(ctx, t.ID)
+		return err
+	})
+}
+
+type stopOptions struct {
+	app     *app.App
+	refs    []string
+	timeout time.Duration
+}
+
+// NewStop returns `banger vm stop`.
+func NewStop(a *app.App) *cobra.Command {
+	o := &stopOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "stop VM...", Short: "Stop VMs", Args: app.Args(1, -1, "a VM"),
+		Long: `Have the guests end their processes, write everything to their disks and power off; one that does not in time is killed.
+Disks and workspaces stay, and "banger vm start" brings a VM back.`,
+		Example: `  banger vm stop web
+  banger vm stop --timeout 1m web db`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.refs = args
+			return runStop(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().DurationVarP(&o.timeout, "timeout", "t", 20*time.Second, "how long a guest may take before it is killed")
+	return cmd
+}
+
+func runStop(ctx context.Context, o *stopOptions) error {
+	if o.timeout < time.Millisecond {
+		return errkind.WithHint(errkind.New(api.KindInvalid, "--timeout %s is too short", o.timeout), "to end a VM at once use `banger vm kill`")
+	}
+	return each(ctx, o.app, o.refs, func(ctx context.Context, c *client.Client, t app.Target) error {
+		_, err := c.VMStop(ctx, api.VMStop{Ref: api.Ref{Ref: t.ID}, TimeoutMS: o.timeout.Milliseconds()})
+		return err
+	})
+}
+
+// NewKill returns `banger vm kill`.
+func NewKill(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "kill VM...", Short: "End VMs at once", Args: app.Args(1, -1, "a VM"),
+		Long: `End the machines of VMs at once, as pulling the plug does. What a guest had not yet written to its disks is lost; the disks
+themselves stay. "banger vm stop" is the gentle way.`,
+		Example:           `  banger vm kill web`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE:              func(cmd *cobra.Command, args []string) error { return runKill(cmd.Context(), a, args) },
+	}
+}
+
+func runKill(ctx context.Context, a *app.App, refs []string) error {
+	return each(ctx, a, refs, func(ctx context.Context, c *client.Client, t app.Target) error {
+		_, err := c.VMKill(ctx, t.ID)
+		return err
+	})
+}
+
+type deleteOptions struct {
+	app   *app.App
+	refs  []string
+	force bool
+}
+
+// NewDelete returns `banger vm delete`.
+func NewDelete(a *app.App) *cobra.Command {
+	o := &deleteOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "delete VM...", Aliases: []string{"rm"}, Short: "Delete VMs and their disks", Args: app.Args(1, -1, "a VM"),
+		Long: `Delete VMs with their disks and everything on them. A VM that runs, and one whose workspace has changes that were not
+exported, is refused unless --force is given.`,
+		Example: `  banger vm delete web
+  banger vm workspace export web --output web.patch && banger vm delete --force web`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.refs = args
+			return runDelete(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().BoolVarP(&o.force, "force", "f", false, "delete running VMs and unexported work too")
+	return cmd
+}
+
+func runDelete(ctx context.Context, o *deleteOptions) error {
+	return each(ctx, o.app, o.refs, func(ctx context.Context, c *client.Client, t app.Target) error {
+		return c.VMDelete(ctx, api.VMDelete{Ref: api.Ref{Ref: t.ID}, Force: o.force})
+	})
+}
