@@ -1,0 +1,176 @@
+// Package run runs the commands that clients ask for: who they run as, where, and in which environment, and for
+// [guestapi.MethodExec] the frames that carry their streams. The SSH server starts its commands here as well, so there is
+// one notion of a command in the guest.
+//
+// A command belongs to its client. A connection that ends before the exit frame means that the client is gone: the command
+// gets SIGHUP, as from a closed terminal, and what is left of its process group after [hangUpGrace] gets SIGKILL.
+//
+// The frames of one call are read in order, and standard input is written as it comes, without a queue: a command that
+// does not read its input holds up what its client sent after it, a signal too. It never holds up the command's end.
+package run
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path"
+	"syscall"
+	"time"
+
+	"github.com/banger-vm/banger/api/frame"
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/agent/call"
+	"github.com/banger-vm/banger/internal/agent/proc"
+)
+
+// hangUpGrace is the time a command has between SIGHUP and SIGKILL.
+const hangUpGrace = 2 * time.Second
+
+// Service starts commands.
+type Service struct {
+	sup *proc.Supervisor
+	env func() []string
+}
+
+// New returns a Service whose commands get env's variables over the user's own; env is called for each command.
+func New(sup *proc.Supervisor, env func() []string) *Service {
+	return &Service{sup: sup, env: env}
+}
+
+// Handlers returns the agent's methods that this package serves.
+func (s *Service) Handlers() map[string]call.Handler {
+	return map[string]call.Handler{guestapi.MethodExec: s.exec}
+}
+
+// Start starts spec with its output going to stdout and stderr, which are written from a goroutine each. The caller waits
+// for the process, and hangs up on it with [HangUp] when its client goes away. Errors are those of
+// [proc.Supervisor.Start] and [proc.LookupUser], and of kind invalid for a bad spec.
+func (s *Service) Start(ctx context.Context, spec guestapi.ExecSpec, stdout, stderr io.Writer) (*proc.Process, error) {
+	user, err := proc.LookupUser(spec.User)
+	if err != nil {
+		return nil, err
+	}
+	env, err := proc.MergeEnv(user.Environ(spec.TTY), s.env(), spec.Env)
+	if err != nil {
+		return nil, err
+	}
+	p := proc.Spec{Argv: spec.Argv, Env: env, Dir: spec.Cwd, User: &user, Stdout: stdout, Stderr: stderr}
+	if len(p.Argv) == 0 && spec.Login {
+		p.Argv = []string{user.Shell}
+		p.Argv0 = "-" + path.Base(user.Shell) // login(1)
+	}
+	if p.Dir == "" {
+		p.Dir = homeOf(user)
+	}
+	if spec.TTY {
+		p.TTY = new(frame.WindowSize)
+		if spec.Size != nil {
+			*p.TTY = *spec.Size
+		}
+	} else {
+		p.OpenStdin = spec.Stdin
+	}
+	return s.sup.Start(ctx, p)
+}
+
+// homeOf returns the directory that u's commands begin in: the home, or the root directory where that is missing.
+func homeOf(u proc.User) string {
+	if fi, err := os.Stat(u.Home); err != nil || !fi.IsDir() {
+		return "/"
+	}
+	return u.Home
+}
+
+// HangUp ends the process of a client that has gone, as the package comment says. It returns when the process has ended.
+func HangUp(p *proc.Process) { p.Stop(syscall.SIGHUP, hangUpGrace) }
+
+// exec serves [guestapi.MethodExec]. A command that cannot be executed is no error of the call: it is accepted, with
+// process number 0, and ends with status 126 or 127, as in a shell.
+func (s *Service) exec(ctx context.Context, c *call.Call) (any, error) {
+	var spec guestapi.ExecSpec
+	if err := c.Params(&spec); err != nil {
+		return nil, err
+	}
+	out := &gate{w: c, open: make(chan struct{})}
+	frames := frame.NewWriter(out)
+	p, err := s.Start(context.WithoutCancel(ctx), spec, frames.Stream(frame.Stdout), frames.Stream(frame.Stderr))
+	var notRun *proc.ExecError
+	if errors.As(err, &notRun) {
+		close(out.open)
+		if err := c.Accept(guestapi.ExecStarted{}); err != nil {
+			return nil, err
+		}
+		return nil, frames.WriteJSON(frame.Exit, proc.Status(err))
+	}
+	if err != nil {
+		return nil, err
+	}
+	go s.control(ctx, c, p)
+	err = c.Accept(guestapi.ExecStarted{PID: p.PID()})
+	close(out.open)
+	status := p.Wait()
+	if err == nil {
+		err = frames.WriteJSON(frame.Exit, status)
+	}
+	return nil, err
+}
+
+// gate holds writes back until the response line is out.
+type gate struct {
+	w    io.Writer
+	open chan struct{}
+}
+
+func (g *gate) Write(p []byte) (int, error) {
+	<-g.open
+	return g.w.Write(p)
+}
+
+// control obeys the client's frames until the connection ends, and hangs up then, or when ctx ends.
+func (s *Service) control(ctx context.Context, c *call.Call, p *proc.Process) {
+	stop := context.AfterFunc(ctx, func() { HangUp(p) })
+	defer stop()
+	obey(frame.NewReader(c), p)
+	c.Close() // the client reads nothing any more; output that waits for it ends here
+	select {
+	case <-p.Ended():
+	default:
+		HangUp(p)
+	}
+}
+
+// obey carries out the frames from r until it ends. A frame that makes no sense ends it as well.
+func obey(r *frame.Reader, p *proc.Process) {
+	input := p.Input()
+	for {
+		t, payload, err := r.Next()
+		if err != nil {
+			return
+		}
+		switch t {
+		case frame.Stdin:
+			if input == nil {
+				continue
+			}
+			if _, err := input.Write(payload); err != nil {
+				input = nil // closed or ended: the rest of the input goes nowhere
+			}
+		case frame.StdinEOF:
+			if input != nil {
+				_ = input.Close() // it has ended by itself
+				input = nil
+			}
+		case frame.Resize:
+			var size frame.WindowSize
+			if json.Unmarshal(payload, &size) == nil {
+				_ = p.Resize(size) // fails when the process has ended
+			}
+		case frame.Signal:
+			if sig, err := proc.ParseSignal(string(payload)); err == nil {
+				_ = p.Signal(sig) // fails when the process has ended
+			}
+		}
+	}
+}

@@ -1,0 +1,225 @@
+package fake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/vmm"
+)
+
+// Name is the driver's name.
+const Name = "fake"
+
+const engine = "fake 1.0 (tcg)"
+
+// Driver is a vmm.Driver on a [Host].
+type Driver struct{ host *Host }
+
+var _ vmm.Driver = (*Driver)(nil)
+
+// Name is "fake".
+func (d *Driver) Name() string { return Name }
+
+// Features are those of a machine under TCG.
+func (d *Driver) Features() vmm.Features {
+	return vmm.Features{
+		Accel: vmm.AccelTCG, Engine: engine, Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: d.host.cfg.MinMemMiB,
+	}
+}
+
+// Check looks at files and memory.
+func (d *Driver) Check(_ context.Context, spec vmm.Spec) []vmm.Problem {
+	var problems []vmm.Problem
+	if spec.MemMiB < d.host.cfg.MinMemMiB {
+		problems = append(problems, vmm.Problem{
+			Detail: fmt.Sprintf("%d MiB of memory are too little", spec.MemMiB),
+			Fix:    fmt.Sprintf("give it %d MiB or more", d.host.cfg.MinMemMiB),
+		})
+	}
+	for _, path := range files(spec) {
+		if _, err := os.Stat(path); err != nil {
+			problems = append(problems, vmm.Problem{Detail: err.Error(), Fix: "make the file"})
+		}
+	}
+	return problems
+}
+
+func files(spec vmm.Spec) []string {
+	paths := []string{spec.Kernel, spec.Initrd}
+	for _, disk := range spec.Disks {
+		paths = append(paths, disk.Path)
+	}
+	return paths
+}
+
+// Start makes a machine. As with a real VMM, a file that is missing fails it late, when sockets exist.
+func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err error) {
+	h := d.host
+	if err := h.pass(ctx, PointStart); err != nil {
+		return nil, err
+	}
+	if err := h.busy(spec.RunDir); err != nil {
+		return nil, err
+	}
+	path := filepath.Join(spec.RunDir, socket)
+	if err := errors.Join(ignoreMissing(os.Remove(path)), os.WriteFile(path, nil, 0o600)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			os.Remove(path)
+		}
+	}()
+	if err := h.pass(ctx, PointSpawn); err != nil {
+		return nil, err
+	}
+	for _, path := range files(spec) {
+		if _, err := os.Stat(path); err != nil {
+			return nil, err
+		}
+	}
+	for _, log := range []string{vmm.ConsoleLog, vmm.VMMLog} {
+		if err := os.WriteFile(filepath.Join(spec.Dir, log), nil, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	p := h.spawn(spec)
+	if err := h.pass(ctx, PointReady); err != nil {
+		h.end(p, vmm.Exit{Reason: "start failed"})
+		return nil, err
+	}
+	p.print(h.cfg.Console)
+	return &machine{host: h, p: p}, nil
+}
+
+// Adopt finds the machine of a handle.
+func (d *Driver) Adopt(ctx context.Context, handle vmm.Handle) (vmm.Machine, error) {
+	if handle.Driver != Name {
+		return nil, errkind.New(api.KindInvalid, "handle is of driver %q", handle.Driver)
+	}
+	if err := d.host.pass(ctx, PointAdopt); err != nil {
+		return nil, err
+	}
+	p := d.host.find(handle.PID, handle.StartTime)
+	if p == nil {
+		if err := ignoreMissing(os.Remove(filepath.Join(handle.RunDir, socket))); err != nil {
+			return nil, err
+		}
+		return nil, errkind.New(api.KindNotFound, "machine process %d has ended", handle.PID)
+	}
+	return &machine{host: d.host, p: p}, nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// process is a machine as the computer sees it; drivers share it.
+type process struct {
+	handle vmm.Handle
+	spec   vmm.Spec
+	ctx    context.Context // the machine's life, for Agent
+	cancel context.CancelFunc
+	once   sync.Once
+	exited chan struct{}
+	exit   vmm.Exit // valid once exited is closed
+
+	mu    sync.Mutex // dials race
+	agent net.Conn   // the host's end
+}
+
+// replaceAgent makes c the one connection to the control channel and ends the one before it.
+func (p *process) replaceAgent(c net.Conn) {
+	p.mu.Lock()
+	old := p.agent
+	p.agent = c
+	p.mu.Unlock()
+	if old != nil {
+		old.Close()
+	}
+}
+
+func (p *process) print(text string) {
+	f, err := os.OpenFile(filepath.Join(p.spec.Dir, vmm.ConsoleLog), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return // the VM's directory is gone: nobody reads
+	}
+	defer f.Close()
+	io.WriteString(f, text) // a console that cannot be logged stops no guest
+}
+
+// machine is a process as one driver sees it.
+type machine struct {
+	host *Host
+	p    *process
+}
+
+func (m *machine) Handle() vmm.Handle { return m.p.handle }
+
+func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
+	if err := m.host.pass(ctx, PointDial); err != nil {
+		return nil, err
+	}
+	ours, theirs := net.Pipe()
+	m.p.replaceAgent(ours)
+	if m.p.ctx.Err() != nil {
+		ours.Close()
+		return nil, errkind.New(api.KindUnavailable, "machine of VM %q has ended", m.p.spec.Name)
+	}
+	agent := m.host.cfg.Agent
+	if agent == nil {
+		agent = func(_ context.Context, _ vmm.Spec, c net.Conn) {
+			defer c.Close()
+			io.Copy(io.Discard, c) // ends with the connection
+		}
+	}
+	go agent(m.p.ctx, m.p.spec, theirs)
+	return ours, nil
+}
+
+func (m *machine) Exited() <-chan struct{} { return m.p.exited }
+
+func (m *machine) Exit() vmm.Exit {
+	select {
+	case <-m.p.exited:
+		return m.p.exit
+	default:
+		return vmm.Exit{}
+	}
+}
+
+// Kill sends the kill, which may be held at [PointKilled], and waits. A fault at that point is Kill's error, and no kill.
+func (m *machine) Kill(ctx context.Context) error {
+	select {
+	case <-m.p.exited:
+		return nil
+	default:
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if err := m.host.pass(m.p.ctx, PointKilled); err != nil && m.p.ctx.Err() == nil {
+			failed <- err
+			return
+		}
+		m.host.end(m.p, vmm.Exit{Reason: "killed"})
+	}()
+	select {
+	case <-m.p.exited:
+		return nil
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
