@@ -50,7 +50,7 @@ func openSpace(f *os.File) (*space, error) {
 		return nil, err
 	}
 	s := &space{f: f, sb: sb, blocks: sb.u32(sbBlocks), inodesPerGroup: sb.u32(sbInodesPerGroup), free: sb.u32(sbFreeBlocks)}
-	groups := int(s.blocks+blocksPerGroup-1) / blocksPerGroup
+	groups := (int(s.blocks) + blocksPerGroup - 1) / blocksPerGroup
 	s.desc = make([]byte, groups*descSize)
 	if _, err := f.ReadAt(s.desc, blockSize); err != nil { // the descriptors follow the superblock's block
 		return nil, fmt.Errorf("read group descriptors: %w", err)

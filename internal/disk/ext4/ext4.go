@@ -108,7 +108,8 @@ func withPackageHint(err error) error {
 const (
 	// features is the complete list, so that the host's mke2fs.conf has no say.
 	features   = "ext_attr,resize_inode,dir_index,filetype,extent,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize"
-	inodeRatio = 16384 // bytes of space for each inode; mke2fs's default
+	inodeRatio = 16384   // bytes of space for each inode; mke2fs's default
+	maxSize    = 8 << 40 // bytes; below the 2^32 blocks and inodes that fit into 32 bits
 )
 
 // journalMiB chooses the size of the journal. It is written in a circle, so all of it takes space on the host after a while.
@@ -149,6 +150,8 @@ func (o Options) check() error {
 	switch {
 	case o.Size < MinSize:
 		return errkind.New(api.KindInvalid, "a file system of %d bytes is too small: the least is %d", o.Size, int64(MinSize))
+	case o.Size > maxSize:
+		return errkind.New(api.KindInvalid, "a file system of %d bytes is too large: the most is %d", o.Size, int64(maxSize))
 	case len(o.Label) > 16:
 		return errkind.New(api.KindInvalid, "label %q is longer than 16 bytes", o.Label)
 	case strings.HasPrefix(o.UUID, "-"):
