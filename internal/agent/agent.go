@@ -5,8 +5,8 @@
 // PID 1. Otherwise it starts a copy of itself in the role "serve" and becomes the image's own init. Both roles answer the
 // same methods; they differ in who powers off and who brings up the network: whoever serves.
 //
-// A milestone is something the host may wait for, that has come or is known not to come. The channel opens before the guest
-// is whole: the hello waits for the root, every other call for the disks.
+// A milestone is something to wait for, that has come or is known not to come. The channel is served from the moment the
+// root is entered; calls other than the hello wait until the disks have their size.
 package agent
 
 import (
@@ -100,20 +100,22 @@ func openControl() (*control.Port, error) {
 	}
 }
 
-// serve answers the host until ctx ends.
+// serve answers the host until ctx ends. It opens the port at once and looks at the guest's root only when that is there.
 func (a *Agent) serve(ctx context.Context) error {
 	port, err := openControl()
 	if err != nil {
 		return err
 	}
-	handlers := make(map[string]call.Handler)
-	for method, h := range a.handlers() {
-		needs := a.disks
+	if err := a.root.wait(ctx); err != nil {
+		return err
+	}
+	handlers := a.handlers()
+	for method, h := range handlers {
 		if method == guestapi.MethodHello {
-			needs = a.root
+			continue
 		}
 		handlers[method] = func(ctx context.Context, c *call.Call) (any, error) {
-			if err := needs.wait(ctx); err != nil {
+			if err := a.disks.wait(ctx); err != nil {
 				return nil, err
 			}
 			return h(ctx, c)

@@ -14,9 +14,12 @@ import (
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/agent/boot"
 	"github.com/banger-vm/banger/internal/agent/call"
+	"github.com/banger-vm/banger/internal/agent/dialer"
 	"github.com/banger-vm/banger/internal/agent/facts"
+	"github.com/banger-vm/banger/internal/agent/files"
 	"github.com/banger-vm/banger/internal/agent/power"
 	"github.com/banger-vm/banger/internal/agent/run"
+	"github.com/banger-vm/banger/internal/agent/worktree"
 )
 
 // handlers are all the methods that the agent answers.
@@ -30,7 +33,7 @@ func (a *Agent) handlers() map[string]call.Handler {
 		guestapi.MethodPowerOff: a.handlePowerOff,
 	}
 	for _, more := range []map[string]call.Handler{
-		run.New(a.sup, a.identity.environ).Handlers(),
+		run.New(a.sup, a.identity.environ).Handlers(), files.Handlers(), dialer.Handlers(), worktree.Handlers(a.sup),
 	} {
 		maps.Copy(all, more)
 	}
