@@ -58,7 +58,7 @@ func (m *Manager) buildLocked(ctx context.Context, rec recipe, r opstate.Reporte
 		}
 	}()
 	r.Stage("prepare")
-	mode, err := chooseMode()
+	mode, err := m.mode()
 	if err != nil {
 		return banger.Image{}, err
 	}
@@ -129,22 +129,27 @@ func (m *Manager) pipe(ctx context.Context, b bootstrap, s *splitter) (content, 
 	made := make(chan error, 1)
 	go func() {
 		err := m.bootstrap(ctx, b, w)
+		made <- err // before the stream can end by it, so that the splitter's failure is known to be a consequence
 		if err != nil {
 			r.Close() // something that mmdebstrap started may still hold the other end
 		}
-		made <- err
 		w.Close()
 	}()
-	c, splitErr := s.run(ctx, r, b.report)
-	if splitErr != nil {
-		cancel(splitErr)
+	c, err := s.run(ctx, r, b.report)
+	if err == nil {
+		return c, <-made
+	}
+	select {
+	case makeErr := <-made:
+		if makeErr != nil {
+			err = makeErr
+		}
+	default:
+		cancel(err)
 		r.Close()
+		<-made
 	}
-	makeErr := <-made
-	if splitErr != nil && (makeErr == nil || errors.Is(makeErr, splitErr)) {
-		return content{}, splitErr
-	}
-	return c, makeErr
+	return content{}, err
 }
 
 // removeStage removes a staging directory and all that belongs to it.

@@ -71,13 +71,14 @@ type Config struct {
 type Manager struct {
 	cfg   Config
 	locks nameLocks
-	// bootstrap writes the tar stream of a root filesystem to w; tests replace it.
+	// Tests replace these two: how the host can run mmdebstrap, and what writes a root filesystem's tar stream to w.
+	mode      func() (bootstrapMode, error)
 	bootstrap func(ctx context.Context, b bootstrap, w *os.File) error
 }
 
 // New returns a Manager. It does no I/O.
 func New(c Config) *Manager {
-	return &Manager{cfg: c, bootstrap: runMmdebstrap}
+	return &Manager{cfg: c, mode: chooseMode, bootstrap: runMmdebstrap}
 }
 
 // List returns all images, oldest first.

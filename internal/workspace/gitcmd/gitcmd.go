@@ -152,7 +152,7 @@ func FilterNames(keys []string) []string {
 	names := []string{"lfs"}
 	for _, key := range keys {
 		if rest, ok := strings.CutPrefix(key, "filter."); ok {
-			if i := strings.LastIndexByte(rest, '.'); i > 0 {
+			if i := strings.LastIndexByte(rest, '.'); i > 0 && !strings.Contains(rest, "=") { // -c cannot name one
 				names = append(names, rest[:i])
 			}
 		}
