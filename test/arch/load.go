@@ -2,8 +2,8 @@
 // that files, functions and interfaces keep to the sizes that the project has set itself. The tables are in imports.go and
 // shape.go; the findings name the package, the rule and the place.
 //
-// The rules bind the code that is shipped. Tests and packages of test support, whose names end in "test", may import what
-// they like, and nothing that is shipped may import them.
+// The rules bind the code that is shipped. Tests and packages of test support, whose names end in "test" or begin with
+// "fake", may import what they like, and nothing that is shipped may import them.
 package arch
 
 import (
@@ -107,7 +107,8 @@ func (p Package) parse(fset *token.FileSet) (map[string]*ast.File, error) {
 
 // testSupport reports whether a package path is of test code.
 func testSupport(pkg string) bool {
-	return strings.HasPrefix(pkg, "test/") || strings.HasSuffix(path.Base(pkg), "test")
+	name := path.Base(pkg)
+	return strings.HasPrefix(pkg, "test/") || strings.HasSuffix(name, "test") || strings.HasPrefix(name, "fake")
 }
 
 // match reports whether pkg is named by one of the patterns: a path, or a path followed by /... for all below it too.
