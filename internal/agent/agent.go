@@ -6,7 +6,7 @@
 // same methods; they differ in who powers off and who brings up the network: whoever serves.
 //
 // A milestone is something to wait for, that has come or is known not to come. The channel is served from the moment the
-// root is entered; calls other than the hello wait until the disks have their size.
+// root is entered; calls other than the hello wait until the guest is usable, so that no command meets it half made.
 package agent
 
 import (
@@ -35,7 +35,7 @@ type Agent struct {
 	sup      *proc.Supervisor
 
 	root    *milestone // the guest's own root is entered
-	disks   *milestone // file systems have their final size
+	usable  *milestone // commands may run: disks have their size, the network is up if it ever will be
 	network *milestone
 	ssh     *milestone
 
@@ -46,7 +46,7 @@ func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *sl
 	return &Agent{
 		cfg: cfg, version: version, log: log, journal: j, sup: proc.New(),
 		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
-		root:     newMilestone(), disks: newMilestone(), network: newMilestone(), ssh: newMilestone(),
+		root:     newMilestone(), usable: newMilestone(), network: newMilestone(), ssh: newMilestone(),
 	}
 }
 
@@ -115,7 +115,7 @@ func (a *Agent) serve(ctx context.Context) error {
 			continue
 		}
 		handlers[method] = func(ctx context.Context, c *call.Call) (any, error) {
-			if err := a.disks.wait(ctx); err != nil {
+			if err := a.usable.wait(ctx); err != nil {
 				return nil, err
 			}
 			return h(ctx, c)
@@ -124,14 +124,14 @@ func (a *Agent) serve(ctx context.Context) error {
 	return control.ServePort(ctx, port, handlers, a.log)
 }
 
-// begin says that the guest is there, and does what it can begin without: disks and network first, because most wait for
-// these.
+// begin says that the guest is there, and makes it whole.
 func (a *Agent) begin(ctx context.Context) {
 	a.root.decide(true)
 	a.journal.Phase("ready")
+	boot.Prepare(a.cfg, a.journal)
 	boot.Grow(a.cfg, a.journal)
-	a.disks.decide(true)
 	a.network.decide(boot.Network(a.cfg, a.journal) == nil && a.cfg.Net != nil)
+	a.usable.decide(true)
 	boot.Settle(a.cfg, a.journal)
 	a.journal.Phase("settled")
 	a.ssh.decide(false)

@@ -1,9 +1,9 @@
 // Package boot turns a kernel and an initramfs into a guest: modules, root, mounts, the move to the real root.
 //
 // It runs as PID 1, from the initramfs, and has two parts. [Enter] does what everything else needs and ends in the
-// real root; if it fails there is no guest, and [Fail] says why on the console and ends the machine. [Settle] does the
-// rest, which a guest can start without: names, clock, limits, late modules. What goes wrong there is a warning in
-// the journal. [Network] may run beside it.
+// real root; if it fails there is no guest, and [Fail] says why on the console. The rest a guest can be without, and
+// what goes wrong there is a warning in the journal: [Prepare], [Grow] and [Network] come before the first command runs in
+// the guest, [Settle] and [LoadLate] beside it.
 //
 // A boot under emulation is counted in system calls and page faults: nothing here starts a process.
 package boot

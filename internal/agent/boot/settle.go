@@ -15,11 +15,15 @@ import (
 	"github.com/banger-vm/banger/internal/agent/guestnet"
 )
 
-// Settle gives the guest its name, time and limits.
-func Settle(cfg guestapi.BootConfig, j *facts.Journal) {
+// Prepare gives the guest what processes inherit or see from their first moment: time, name, limits.
+func Prepare(cfg guestapi.BootConfig, j *facts.Journal) {
 	j.Warn("set the clock", SetClock(cfg.Time.Add(facts.SinceBoot())))
 	j.Warn("set the host name", unix.Sethostname([]byte(cfg.Name)))
 	j.Warn("set limits", setLimits())
+}
+
+// Settle writes the guest's settings and the files in /etc that name it.
+func Settle(cfg guestapi.BootConfig, j *facts.Journal) {
 	for _, s := range sysctls() {
 		if err := os.WriteFile(s.path, []byte(s.value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			j.Warn("set "+s.path, err)
