@@ -261,6 +261,9 @@ func (l *lab) read(dir string, own bool) map[string]string {
 			}
 			return nil
 		}
+		if d.Name() == ".git" && !own {
+			return nil // of a work tree of its own
+		}
 		rel, _ := filepath.Rel(dir, path)
 		if d.Type() == fs.ModeSymlink {
 			target, err := os.Readlink(path)

@@ -23,7 +23,10 @@ var trips = []struct {
 	{name: "an edit of a clean tree", guest: func(l *lab) { l.write(l.path, "a.txt", "new\n") }},
 	{
 		name: "unstaged changes",
-		repo: func(l *lab) { l.write(l.repo, "a.txt", "host\n"); l.check(os.Remove(filepath.Join(l.repo, "dir/b.txt"))) },
+		repo: func(l *lab) {
+			l.write(l.repo, "a.txt", "host\n")
+			l.check(os.Remove(filepath.Join(l.repo, "dir/b.txt")))
+		},
 		guest: func(l *lab) {
 			l.write(l.path, "a.txt", "host\nguest\n")
 		},
@@ -246,7 +249,16 @@ var trips = []struct {
 			l.write(l.repo, "a.txt", "local")
 			l.write(l.repo, "dir/b.txt", "local")
 		},
-		guest: func(l *lab) { l.write(l.path, "new", "guest") },
+		guest: func(l *lab) { l.write(l.path, "a.txt", "guest"); l.write(l.path, "dir/b.txt", "guest") },
+	},
+	{
+		name: "a clone that was never checked out",
+		repo: func(l *lab) {
+			full := l.repo + ".full"
+			l.check(os.Rename(l.repo, full))
+			l.git(filepath.Dir(full), "clone", "-q", "--no-checkout", full, l.repo)
+		},
+		guest: func(l *lab) { l.write(l.path, "a.txt", "guest") },
 	},
 }
 

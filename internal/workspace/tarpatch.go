@@ -16,8 +16,12 @@ import (
 	"github.com/banger-vm/banger/internal/workspace/gitcmd"
 )
 
-// packPrefix is where a tar has the objects that were carried in.
-const packPrefix = ".git/objects/pack/"
+// What a tar has beside the working tree: the objects that were carried in, and the list of the files that were not.
+const (
+	packPrefix = ".git/objects/pack/"
+	absentName = ".git/banger-absent"
+	maxAbsent  = 256 << 20 // bytes
+)
 
 // PatchFromTar reads the tar that a guest without git sends in place of a patch, and writes the patch to w: the difference
 // between the tree baseTree and the files in the tar that no ignore rule leaves out. Rules and line ends are those of the
@@ -47,17 +51,48 @@ func PatchFromTar(ctx context.Context, repoPath, baseTree string, r io.Reader, w
 		return err
 	}
 	git = git.Set("core.looseCompression=0", "core.bigFileThreshold=16m", "core.sparseCheckout=false", "core.filemode=true")
-	if err := unpack(ctx, git, tree, r); err != nil {
+	absent, err := unpack(ctx, git, tree, r)
+	if err != nil {
 		return fmt.Errorf("read the export: %w", err)
 	}
-	return diff(ctx, git, baseTree, w)
+	return diff(ctx, git, baseTree, absent, w)
 }
 
-// diff writes the difference between the tree base and the working tree of git.
-func diff(ctx context.Context, git gitcmd.Git, base string, w io.Writer) error {
+// skip makes git take the files at paths for unchanged though they are not there. A path that ends with a slash stands for
+// all below it, as in a sparse index.
+func skip(ctx context.Context, git gitcmd.Git, paths []string) error {
+	if len(paths) == 0 {
+		return nil
+	}
+	all, err := git.List(ctx, "ls-files", "-z")
+	if err != nil {
+		return err
+	}
+	absent := make(map[string]bool)
+	for _, p := range paths {
+		absent[p] = true
+	}
+	var list strings.Builder
+	for _, p := range all {
+		found := absent[p]
+		for i, c := range []byte(p) {
+			found = found || c == '/' && absent[p[:i+1]]
+		}
+		if found {
+			list.WriteString(p + "\x00")
+		}
+	}
+	return git.Run(ctx, strings.NewReader(list.String()), nil, "update-index", "-z", "--skip-worktree", "--stdin")
+}
+
+// diff writes the difference between the tree base and the working tree of git, in which absent paths count as unchanged.
+func diff(ctx context.Context, git gitcmd.Git, base string, absent []string, w io.Writer) error {
 	if _, err := git.Output(ctx, "read-tree", "--end-of-options", base); err != nil {
 		return errkind.WithHint(errkind.New(api.KindPrecondition, "the tree %s that was carried in is not known here: %w", base, err),
 			"export a tar instead")
+	}
+	if err := skip(ctx, git, absent); err != nil {
+		return err
 	}
 	if _, err := git.Output(ctx, "add", "-A"); err != nil {
 		return err
@@ -70,30 +105,36 @@ func diff(ctx context.Context, git gitcmd.Git, base string, w io.Writer) error {
 		"--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", base, now)
 }
 
-// unpack unpacks a guest's tar below dir, and its packs into the private object directory of git.
-func unpack(ctx context.Context, git gitcmd.Git, dir string, r io.Reader) error {
+// unpack unpacks a guest's tar below dir, and its packs into the private object directory of git. It returns the paths that
+// were never carried into the guest.
+func unpack(ctx context.Context, git gitcmd.Git, dir string, r io.Reader) (absent []string, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer root.Close()
 	for tr := tar.NewReader(r); ; {
 		h, err := tr.Next()
 		if err == io.EOF {
 			_, err := io.Copy(io.Discard, r) // padding
-			return err
+			return absent, err
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if strings.HasPrefix(h.Name, packPrefix) && h.Typeflag == tar.TypeReg {
+		switch {
+		case strings.HasPrefix(h.Name, packPrefix) && h.Typeflag == tar.TypeReg:
 			// Git checks every object of a pack that it indexes; an index from the guest would be believed.
 			err = git.Run(ctx, tr, nil, "index-pack", "--stdin", "--keep")
-		} else {
+		case h.Name == absentName && h.Typeflag == tar.TypeReg && h.Size <= maxAbsent:
+			var list []byte
+			list, err = io.ReadAll(tr)
+			absent = strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00")
+		default:
 			err = unpackEntry(root, h, tr)
 		}
 		if err != nil {
-			return fmt.Errorf("unpack %q: %w", h.Name, err)
+			return nil, fmt.Errorf("unpack %q: %w", h.Name, err)
 		}
 	}
 }

@@ -135,11 +135,17 @@ func (p *present) tarTree(ctx context.Context, w io.Writer) error {
 	return t.Close()
 }
 
-// tarFiles writes every file of the working tree, ignored ones too, and with packs also the objects that were carried in,
-// from which the host makes the patch.
+// absentName is the name of the list that tarAbsent writes.
+const absentName = ".git/banger-absent"
+
+// tarFiles writes every file of the working tree, ignored ones too, and with packs also what the host needs to make the patch:
+// the objects that were carried in, and a list of the files that were not.
 func (p *present) tarFiles(w io.Writer, packs bool) error {
 	t := tarWriter{tar.NewWriter(w)}
 	if packs {
+		if err := p.tarAbsent(t); err != nil {
+			return err
+		}
 		names, err := filepath.Glob(filepath.Join(escapeGlob(p.path), ".git/objects/pack/*.pack"))
 		if err != nil {
 			return err
@@ -161,6 +167,26 @@ func (p *present) tarFiles(w io.Writer, packs bool) error {
 		return nil
 	})
 	return errors.Join(err, t.Close())
+}
+
+// tarAbsent writes the list of paths that the base tree has and that were not carried in, each ended by a NUL: they are
+// outside a sparse checkout, and not deleted.
+func (p *present) tarAbsent(t tarWriter) error {
+	var list strings.Builder
+	err := p.eachNoted(func(path string, _ noted, ok bool) {
+		if !ok {
+			list.WriteString(path + "\x00")
+		}
+	})
+	if err != nil || list.Len() == 0 {
+		return err
+	}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: absentName, Mode: 0o644, Size: int64(list.Len()), Format: tar.FormatGNU}
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err = io.WriteString(t, list.String())
+	return err
 }
 
 var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)

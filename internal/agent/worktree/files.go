@@ -54,26 +54,32 @@ func (p *present) compareFiles() error {
 // readNoted reads the stat data of the files that were unpacked. A workspace that has lost it has nothing noted.
 func (p *present) readNoted() (map[string]noted, error) {
 	was := make(map[string]noted)
-	var data []byte
-	for _, name := range []string{baseIndexName, indexName} {
-		var err error
-		if data, err = os.ReadFile(filepath.Join(p.path, name)); err == nil {
-			break
+	err := p.eachNoted(func(path string, n noted, ok bool) {
+		if ok {
+			was[path] = n
 		}
-		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
-			return nil, err
-		}
+	})
+	return was, err
+}
+
+// eachNoted calls visit for each path of the base index, with what was noted of it if it was unpacked.
+func (p *present) eachNoted(visit func(path string, n noted, ok bool)) error {
+	data, err := os.ReadFile(filepath.Join(p.path, baseIndexName))
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	x, err := parseIndex(data)
 	if err != nil {
-		return was, nil
+		return nil // somebody wrote into it
 	}
 	for ; x.left > 0; x.advance() {
-		if n, ok := x.noted(); ok {
-			was[string(x.path())] = n
-		}
+		n, ok := x.noted()
+		visit(string(x.path()), n, ok)
 	}
-	return was, nil
+	return nil
 }
 
 // noted returns what was noted of the file at the cursor, when it was unpacked at all.

@@ -81,6 +81,14 @@ func (g git) stream(ctx context.Context, w io.Writer, args ...string) error {
 	return err
 }
 
+// feed runs git with the file in as its standard input.
+func (g git) feed(ctx context.Context, in *os.File, args ...string) error {
+	spec := g.spec(args)
+	spec.Stdin = in
+	_, err := g.run.Output(ctx, spec)
+	return err
+}
+
 // failed reports whether git ran and ended with a failure.
 func failed(err error) bool {
 	var out *proc.OutputError

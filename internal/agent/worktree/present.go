@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -71,6 +72,9 @@ func (p *present) readTree(ctx context.Context) (err error) {
 	if p.git, err = p.git.scratch(p.tmp); err != nil {
 		return err
 	}
+	if err := p.unflag(ctx); err != nil {
+		return err
+	}
 	// A repository inside the repository takes one more round for each level.
 	const rounds = 16
 	for range rounds {
@@ -102,6 +106,24 @@ func (p *present) readHead(ctx context.Context) error {
 	p.status.Head, p.status.Branch = head, strings.TrimPrefix(branch, "refs/heads/")
 	if branch == "HEAD" {
 		p.status.Branch = "" // detached
+	}
+	return nil
+}
+
+// unflag makes git look at the files that it was told, on the host, not to look at; only for the present tree.
+func (p *present) unflag(ctx context.Context) error {
+	for _, flag := range []string{"--no-assume-unchanged", "--no-skip-worktree"} {
+		list, err := os.Open(filepath.Join(p.path, ".git", "banger-flagged"))
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		err = p.git.feed(ctx, list, "update-index", "-z", flag, "--stdin")
+		if err := errors.Join(err, list.Close()); err != nil && !failed(err) { // some are in the index no more
+			return err
+		}
 	}
 	return nil
 }

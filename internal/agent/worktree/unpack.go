@@ -101,10 +101,16 @@ func (u *unpacker) unpack(ctx context.Context, r io.Reader) error {
 			return fmt.Errorf("unpack %q: %w", h.Name, err)
 		}
 	}
-	if err := u.putIndex(indexName, u.index); err != nil {
+	err := u.putIndex(indexName, u.index)
+	if err != nil {
 		return err
 	}
-	if err := u.putIndex(baseIndexName, u.base); err != nil {
+	if u.base != nil {
+		err = u.putIndex(baseIndexName, u.base)
+	} else if u.index != nil {
+		err = u.keepIndex()
+	}
+	if err != nil {
 		return err
 	}
 	u.tree.close()
@@ -217,6 +223,15 @@ func (u *unpacker) symlink(dir int, name string, h *tar.Header, st *unix.Stat_t)
 		return err
 	}
 	return unix.Fstatat(dir, name, st, unix.AT_SYMLINK_NOFOLLOW)
+}
+
+// keepIndex keeps the index under the base's name too. Git never writes into an index, it puts a new one in its place.
+func (u *unpacker) keepIndex() error {
+	dir, err := u.tree.enter(".git")
+	if err != nil {
+		return err
+	}
+	return unix.Linkat(dir, filepath.Base(indexName), dir, filepath.Base(baseIndexName), 0)
 }
 
 // putIndex writes an index file, when there is one.

@@ -161,17 +161,16 @@ func (s *service) out(ctx context.Context, c *call.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer now.close()
 	export, format, err := now.exporter(p)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = c.Accept(guestapi.WorkOutReply{Format: format, Status: now.status})
 	}
-	if err := c.Accept(guestapi.WorkOutReply{Format: format, Status: now.status}); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, now.close())
 	}
 	frames := frame.NewWriter(c)
 	stdout := bufio.NewWriterSize(frames.Stream(frame.Stdout), frame.MaxPayload)
 	err = export(ctx, stdout)
-	err = errors.Join(err, stdout.Flush())
+	err = errors.Join(err, stdout.Flush(), now.close())
 	return nil, errors.Join(err, sendExit(frames, err))
 }

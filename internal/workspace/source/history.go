@@ -21,7 +21,7 @@ type history struct {
 	commits map[string]bool
 	shallow []string // commits whose parents stay here, sorted
 	refs    []ref    // tags and the upstream, sorted by name
-	tags    []string // ids of annotated tags
+	extra   []string // ids of objects that no commit leads to, such as annotated tags
 }
 
 type ref struct{ id, name string }
@@ -156,7 +156,7 @@ func (s *Source) readRefs(ctx context.Context, h *history) error {
 			h.refs = append(h.refs, ref{f[2], f[0]})
 		case len(f) == 4 && f[1] == "tag" && h.commits[f[3]]:
 			h.refs = append(h.refs, ref{f[2], f[0]})
-			h.tags = append(h.tags, f[2])
+			h.extra = append(h.extra, f[2])
 		}
 	}
 	remote, merge := s.repo.config.get("branch."+s.repo.local+".remote"), s.repo.config.get("branch."+s.repo.local+".merge")

@@ -16,6 +16,9 @@ type pack struct {
 	history
 }
 
+// emptyBlob is the id of an empty file.
+const emptyBlob = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+
 // Pack makes the pack of the objects that go along. It may be called while the VM still boots; [Source.Stream] does it
 // otherwise, while it sends the files.
 //
@@ -34,7 +37,10 @@ func (s *Source) Pack(ctx context.Context) error {
 	for _, id := range h.shallow {
 		fmt.Fprintf(&in, "--shallow %s\n", id)
 	}
-	for _, id := range append([]string{s.plan.Commit, s.plan.BaseTree, s.indexTree}, h.tags...) {
+	if s.intent {
+		h.extra = append(h.extra, emptyBlob)
+	}
+	for _, id := range append([]string{s.plan.Commit, s.plan.BaseTree, s.indexTree}, h.extra...) {
 		fmt.Fprintln(&in, id)
 	}
 	var id strings.Builder

@@ -25,6 +25,7 @@
 //	.git/index          the index, as git wrote it, version 2 or 3; absent where the repository has none
 //	.git/banger-index   the index of the base tree, where that is not the index's own
 //	files               sorted by path, byte by byte; the user name "clean" marks one whose content is what .git/index has
+//	.git/banger-flagged paths, each ended by a NUL, that git was told not to look at; absent where there are none
 //	.git/...            pack with its index, shallow, packed-refs, info, config, and HEAD at the very end
 //
 // The stat data in both index files is the host's and means nothing. The agent overwrites it with that of the files it has
@@ -73,6 +74,11 @@ type Source struct {
 	index     string // path of the index to carry, empty when there is none
 	baseIndex string // path of the base tree's index, empty when index is that
 	indexTree string // tree id of index
+	// flagged are paths that git was told not to look at (git-update-index(1), --assume-unchanged and --skip-worktree). They go
+	// as they are, their index entries too; only the base tree has them as any other file, so that a change in the guest
+	// comes back.
+	flagged []string
+	intent  bool // the index has entries of git add --intent-to-add, which name the empty blob
 
 	pack *pack // nil before Pack
 }

@@ -38,6 +38,9 @@ func (s *Source) fix(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for _, path := range s.flagged {
+		changed[path] = "M" // or gone: git has not looked
+	}
 	s.files = slices.DeleteFunc(tracked, func(f file) bool { return changed[f.Path] == "D" })
 	for i := range s.files {
 		s.files[i].clean = changed[s.files[i].Path] == ""
@@ -47,8 +50,9 @@ func (s *Source) fix(ctx context.Context) error {
 		return err
 	}
 	dirty := make([]string, 0, len(changed)+len(untracked))
-	for path := range changed {
+	for path, status := range changed {
 		dirty = append(dirty, path)
+		s.intent = s.intent || status == "A"
 	}
 	if s.repo.opts.IncludeUntracked {
 		for _, path := range untracked {
@@ -146,7 +150,7 @@ func copyFile(to, from string) error {
 
 // tracked returns the files of the index that exist, and refuses what cannot be carried.
 func (s *Source) tracked(ctx context.Context) ([]file, error) {
-	entries, err := s.git.List(ctx, "ls-files", "-z", "--stage")
+	entries, err := s.git.List(ctx, "ls-files", "-z", "--stage", "-v")
 	if err != nil {
 		return nil, err
 	}
@@ -154,10 +158,10 @@ func (s *Source) tracked(ctx context.Context) ([]file, error) {
 	var modules, unmerged []string
 	for _, entry := range entries {
 		info, path, _ := strings.Cut(entry, "\t")
+		var tag, id string
 		var mode uint32
-		var id string
 		var stage int
-		if _, err := fmt.Sscanf(info, "%o %s %d", &mode, &id, &stage); err != nil {
+		if _, err := fmt.Sscanf(info, "%s %o %s %d", &tag, &mode, &id, &stage); err != nil {
 			return nil, errkind.New(api.KindInternal, "index entry %q: %w", entry, err)
 		}
 		switch {
@@ -171,6 +175,11 @@ func (s *Source) tracked(ctx context.Context) ([]file, error) {
 				files = append(files, f)
 			} else if !isMissing(err) {
 				return nil, err
+			}
+			// Lower case is --assume-unchanged, S is --skip-worktree (git-ls-files(1)). What is skipped and not there is outside
+			// a sparse checkout, and needs nothing.
+			if tag != strings.ToUpper(tag) || tag == "S" && err == nil {
+				s.flagged = append(s.flagged, path)
 			}
 		}
 	}
@@ -238,8 +247,9 @@ func (s *Source) stat(path string, mode uint32) (file, error) {
 
 // changed returns git's status letter of each tracked file that is not as in the index.
 func (s *Source) changed(ctx context.Context) (map[string]string, error) {
+	changed := make(map[string]string)
 	if s.repo.from { // what was just checked out
-		return nil, nil
+		return changed, nil
 	}
 	_, err := s.git.Output(ctx, "update-index", "-q", "--index-version", "2", "--no-split-index", "--refresh")
 	if err != nil && !gitcmd.Exited(err, 1) { // 1: some files have changed
@@ -252,7 +262,6 @@ func (s *Source) changed(ctx context.Context) (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	changed := make(map[string]string)
 	for i := 0; i+1 < len(out); i += 2 {
 		changed[out[i+1]] = out[i]
 	}
@@ -292,9 +301,30 @@ func (s *Source) overlay(ctx context.Context, paths []string) (string, error) {
 	}
 	slices.Sort(paths)
 	git := s.git.WithIndex(s.baseIndex).Set(gitcmd.FiltersOff(s.repo.config.filters())...).Set("core.looseCompression=0")
-	list := strings.NewReader(strings.Join(paths, "\x00") + "\x00")
-	if err := git.Run(ctx, list, nil, "update-index", "-z", "--add", "--remove", "--replace", "--stdin"); err != nil {
+	update := func(paths []string, args ...string) error {
+		if len(paths) == 0 {
+			return nil
+		}
+		args = append([]string{"update-index", "-z"}, args...)
+		return git.Run(ctx, strings.NewReader(nulList(paths)), nil, append(args, "--stdin")...)
+	}
+	err := update(s.flagged, "--no-assume-unchanged")
+	if err == nil {
+		err = update(s.flagged, "--no-skip-worktree")
+	}
+	if err == nil {
+		err = update(paths, "--add", "--remove", "--replace")
+	}
+	if err != nil {
 		return "", fmt.Errorf("record the changed files: %w", err)
 	}
 	return git.Line(ctx, "write-tree")
+}
+
+// nulList ends each path with a NUL.
+func nulList(paths []string) string {
+	if len(paths) == 0 {
+		return ""
+	}
+	return strings.Join(paths, "\x00") + "\x00"
 }

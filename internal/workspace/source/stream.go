@@ -93,6 +93,7 @@ func (s *Source) skeleton(t *tarWriter) error {
 		{"packed-refs", refs.String()},
 		{"shallow", shallow.String()},
 		{"config", s.guestConfig()},
+		{"banger-flagged", nulList(s.flagged)},
 	}
 	for _, f := range texts {
 		if f.text == "" {
