@@ -71,7 +71,7 @@ func Extract(w io.Writer, r io.ReaderAt) error {
 		return errkind.New(api.KindInvalid, "uncompress kernel by %s: %w", name, err)
 	}
 	defer src.Close()
-	n, err := io.Copy(w, io.LimitReader(src, maxKernel))
+	n, err := io.Copy(w, damaged{io.LimitReader(src, maxKernel)})
 	if err != nil {
 		return fmt.Errorf("uncompress kernel by %s: %w", name, err)
 	}
@@ -79,6 +79,17 @@ func Extract(w io.Writer, r io.ReaderAt) error {
 		return errkind.New(api.KindInvalid, "uncompress kernel by %s: got %d bytes, and its header says %d", name, n, want)
 	}
 	return nil
+}
+
+// damaged is a reader whose errors say that the data is bad, so that they differ from the writer's.
+type damaged struct{ io.Reader }
+
+func (d damaged) Read(p []byte) (int, error) {
+	n, err := d.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = errkind.Wrap(api.KindInvalid, err)
+	}
+	return n, err
 }
 
 func find(r io.ReaderAt) (*io.SectionReader, error) {

@@ -8,12 +8,9 @@ package kmod
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
-	"context"
 	"debug/elf"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -21,9 +18,6 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
-	"github.com/klauspost/compress/zstd"
-	xz "github.com/xi2/xz"
-	"golang.org/x/sync/errgroup"
 )
 
 // Tree is a module tree.
@@ -80,6 +74,16 @@ func nameOf(path string) string {
 	return strings.ReplaceAll(name, "-", "_")
 }
 
+// Release is the release of the kernel that the tree's modules were built for, as one of them says; the tree's own name where
+// it has none.
+func (t *Tree) Release() (string, error) {
+	for _, path := range t.files {
+		m, err := read(path)
+		return m.release, err
+	}
+	return filepath.Base(t.Dir), nil
+}
+
 // Resolve returns the paths of the modules that names need, in load order, each once, and the names of which there is no module. What
 // is part of the kernel needs no file and is left out.
 func (t *Tree) Resolve(names []string) (paths, missing []string, err error) {
@@ -95,11 +99,12 @@ func (t *Tree) Resolve(names []string) (paths, missing []string, err error) {
 			missing = append(missing, name)
 			return nil
 		}
-		deps, soft, err := needs(path)
+		m, err := read(path)
 		if err != nil {
-			return fmt.Errorf("module %s: %w", path, err)
+			return err
 		}
-		for _, s := range soft {
+		deps := m.depends
+		for _, s := range m.soft {
 			if s, ok := t.softModule(s); ok {
 				deps = append(deps, s)
 			}
@@ -121,9 +126,9 @@ func (t *Tree) Resolve(names []string) (paths, missing []string, err error) {
 }
 
 // softModule turns a soft dependency into a module, if there is one. It may also name an algorithm of the kernel's crypto
-// interface, such as crc32c: the implementation that works on every processor is called NAME_generic.
+// interface, as crc32c or crypto-crc32c: the implementation that works on every processor is called NAME_generic.
 func (t *Tree) softModule(name string) (string, bool) {
-	for _, n := range []string{name, name + "_generic"} {
+	for _, n := range []string{name, strings.TrimPrefix(name, "crypto_") + "_generic"} {
 		if _, ok := t.files[n]; ok {
 			return n, true
 		}
@@ -131,41 +136,58 @@ func (t *Tree) softModule(name string) (string, bool) {
 	return "", false
 }
 
-// needs reads a module's dependencies, hard and soft, from its .modinfo section: NUL-terminated KEY=VALUE strings
-// (MODULE_INFO of the kernel's linux/module.h).
-func needs(path string) (depends, soft []string, err error) {
+// info is what a module's .modinfo section says.
+type info struct {
+	depends []string // modules it needs
+	soft    []string // modules or algorithms that it wants to be loaded before
+	release string   // of the kernel it was built for
+}
+
+// read reads the module at path: NUL-terminated KEY=VALUE strings in section .modinfo (MODULE_INFO of the kernel's
+// linux/module.h).
+func read(path string) (info, error) {
+	m, err := parse(path)
+	if err != nil {
+		return m, fmt.Errorf("module %s: %w", path, err)
+	}
+	return m, nil
+}
+
+func parse(path string) (m info, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, nil, err
+		return m, err
 	}
 	defer f.Close()
 	var b bytes.Buffer
 	if err := uncompress(&b, f); err != nil {
-		return nil, nil, err
+		return m, err
 	}
 	module, err := elf.NewFile(bytes.NewReader(b.Bytes()))
 	if err != nil {
-		return nil, nil, errkind.Wrap(api.KindInvalid, err)
+		return m, errkind.Wrap(api.KindInvalid, err)
 	}
 	section := module.Section(".modinfo")
 	if section == nil {
-		return nil, nil, errkind.New(api.KindInvalid, "no .modinfo section")
+		return m, errkind.New(api.KindInvalid, "no .modinfo section")
 	}
-	info, err := section.Data()
+	text, err := section.Data()
 	if err != nil {
-		return nil, nil, errkind.Wrap(api.KindInvalid, err)
+		return m, errkind.Wrap(api.KindInvalid, err)
 	}
-	for field := range strings.SplitSeq(string(info), "\x00") {
+	for field := range strings.SplitSeq(string(text), "\x00") {
 		key, value, _ := strings.Cut(field, "=")
 		switch key {
 		case "depends":
-			depends = append(depends, split(value, ",")...)
+			m.depends = append(m.depends, split(value, ",")...)
 		case "softdep": // "pre: A B post: C"
 			value, _, _ = strings.Cut(value, "post:")
-			soft = append(soft, split(strings.TrimPrefix(strings.TrimSpace(value), "pre:"), " ")...)
+			m.soft = append(m.soft, split(strings.TrimPrefix(strings.TrimSpace(value), "pre:"), " ")...)
+		case "vermagic": // "RELEASE SMP preempt mod_unload"
+			m.release, _, _ = strings.Cut(value, " ")
 		}
 	}
-	return depends, soft, nil
+	return m, nil
 }
 
 func split(s, sep string) (names []string) {
@@ -175,75 +197,4 @@ func split(s, sep string) (names []string) {
 		}
 	}
 	return names
-}
-
-// uncompress copies the module's file f to w, uncompressed. Its suffix says how it is compressed.
-func uncompress(w io.Writer, f *os.File) error {
-	var r io.Reader = f
-	var err error
-	switch filepath.Ext(f.Name()) {
-	case ".gz":
-		r, err = gzip.NewReader(f)
-	case ".xz":
-		r, err = xz.NewReader(f, 0)
-	case ".zst":
-		var d *zstd.Decoder
-		if d, err = zstd.NewReader(f, zstd.WithDecoderConcurrency(1)); err == nil {
-			defer d.Close()
-			r = d
-		}
-	}
-	if err == nil {
-		_, err = io.Copy(w, r)
-	}
-	if err != nil {
-		return fmt.Errorf("uncompress %s: %w", f.Name(), err)
-	}
-	return nil
-}
-
-// Uncompress replaces every compressed module of the tree by its uncompressed file, n at a time: a guest would pay for it
-// at each load, and not every modprobe can. done is called after each.
-func (t *Tree) Uncompress(ctx context.Context, n int, done func()) error {
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(n)
-	fresh := make(map[string]string, len(t.files))
-	for name, path := range t.files {
-		plain := strings.TrimSuffix(path, filepath.Ext(path))
-		if strings.HasSuffix(path, ".ko") {
-			plain = path
-		}
-		fresh[name] = plain
-		if plain == path {
-			continue
-		}
-		group.Go(func() error {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			defer done()
-			return uncompressFile(plain, path)
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return err
-	}
-	t.files = fresh
-	return nil
-}
-
-func uncompressFile(plain, path string) error {
-	src, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(plain, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(uncompress(dst, src), dst.Close()); err != nil {
-		return err
-	}
-	return os.Remove(path)
 }
