@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -28,6 +29,9 @@ type Command struct {
 	Stdin  io.Reader
 	Stdout io.Writer // nil: kept for [Output], and for the error
 	Stderr io.Writer // nil: kept for the error
+	// Group runs the program in a process group of its own. Signals go to all of the group, which does not outlive the
+	// program; and a program that signals its group, as shells and mmdebstrap do, does not reach the caller.
+	Group bool
 }
 
 // ExitError is a program that ended with a failure. Output is the end of what it wrote to standard error (of both streams
@@ -75,6 +79,15 @@ func Output(ctx context.Context, c Command) ([]byte, error) {
 		cmd.Env = append(without(os.Environ(), c.Unset), c.Env...)
 	}
 	cmd.Cancel = func() error { return terminate(cmd.Process) }
+	if c.Group {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+		cmd.Cancel = func() error { return signalGroup(cmd.Process, syscall.SIGTERM) }
+		defer func() {
+			if cmd.Process != nil {
+				_ = signalGroup(cmd.Process, syscall.SIGKILL) // the usual answer is that there is no such group any more
+			}
+		}()
+	}
 	cmd.WaitDelay = killGrace
 	var out bytes.Buffer
 	tail := &tailBuffer{limit: 16 << 10}

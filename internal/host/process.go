@@ -15,6 +15,9 @@ import (
 
 func terminate(p *os.Process) error { return p.Signal(syscall.SIGTERM) }
 
+// signalGroup signals the process group that p leads.
+func signalGroup(p *os.Process, sig syscall.Signal) error { return syscall.Kill(-p.Pid, sig) }
+
 // StartTime returns field 22 of /proc/PID/stat: when the process started, in clock ticks since boot (proc_pid_stat(5)).
 // Together with the pid it identifies a process. A pid that no process has, and a zombie, are of kind not-found.
 func StartTime(pid int) (uint64, error) {
