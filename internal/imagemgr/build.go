@@ -161,7 +161,10 @@ func removeStage(ctx context.Context, stage string) error {
 	if mounted {
 		return fmt.Errorf("%s stays: something is mounted below it", stage)
 	}
-	return errors.Join(removeWork(ctx, stage), os.RemoveAll(stage))
+	if err := removeWork(ctx, stage); err != nil {
+		return err // the stage stays, for it remembers what is to be removed
+	}
+	return os.RemoveAll(stage)
 }
 
 // Sweep removes what a crash left: staging directories, and published ones that were never committed or half deleted.

@@ -114,7 +114,9 @@ func (b bootstrap) argv() []string {
 }
 
 // runMmdebstrap runs mmdebstrap with the root filesystem's tar stream on w. It verifies what it downloads with apt's keys.
-// When ctx ends it is told to end, and removes its work. Should the daemon die, the next line that it prints ends it.
+// It expects signals to reach its children, too, as a terminal's do, and itself hangs up its whole process group when its
+// output is closed: so it has a group of its own. When ctx ends it is told to end, and removes its work. Should the
+// daemon die, the next line that one of them prints ends them.
 func runMmdebstrap(ctx context.Context, b bootstrap, w *os.File) error {
 	log, err := os.OpenFile(b.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -123,7 +125,7 @@ func runMmdebstrap(ctx context.Context, b bootstrap, w *os.File) error {
 	defer log.Close()
 	said := &bootstrapLog{report: b.report, log: log}
 	err = host.Run(ctx, host.Command{
-		Argv: b.argv(), Dir: "/", Stdout: w, Stderr: said,
+		Argv: b.argv(), Dir: "/", Stdout: w, Stderr: said, Group: true,
 		Env: []string{"TMPDIR=" + b.tmp, "LC_ALL=C.UTF-8", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"},
 	})
 	var exit *host.ExitError
@@ -246,18 +248,23 @@ func removeWork(ctx context.Context, stage string) error {
 		return err
 	}
 	for _, r := range roots {
-		root := filepath.Join(dir, r.Name())
-		if r.IsDir() {
-			argv := []string{"mmdebstrap", "--unshare-helper", "find", root, "-xdev", "-mindepth", "1", "-delete"}
-			if err := host.Run(ctx, host.Command{Argv: argv, Dir: "/"}); err != nil {
-				return err
-			}
-		}
-		if err := os.Remove(root); err != nil {
+		if err := removeForeign(ctx, filepath.Join(dir, r.Name())); err != nil {
 			return err
 		}
 	}
 	return removeFile(dir)
+}
+
+// removeForeign removes a tree of the caller's own, or one whose top directory alone stands in one of the caller's own.
+func removeForeign(ctx context.Context, path string) error {
+	if os.RemoveAll(path) == nil {
+		return nil
+	}
+	argv := []string{"mmdebstrap", "--unshare-helper", "find", path, "-xdev", "-mindepth", "1", "-delete"}
+	if err := host.Run(ctx, host.Command{Argv: argv, Dir: "/"}); err != nil {
+		return err
+	}
+	return os.Remove(path)
 }
 
 // mountedBelow reports whether something is mounted below dir, which then must not be removed.

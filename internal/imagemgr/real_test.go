@@ -1,6 +1,7 @@
 package imagemgr
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -33,6 +34,7 @@ func TestRealBuild(t *testing.T) {
 	}
 	m := New(Config{Dir: t.TempDir(), CacheDir: t.TempDir(), Store: &fakeStore{}, Kernels: fakeKernels{}, Log: slog.New(slog.DiscardHandler)})
 	keep := os.Getenv("BANGER_TEST_IMAGES")
+	before := temporaries(t)
 
 	t.Run("the default image", func(t *testing.T) {
 		rec := &recorder{t: t}
@@ -63,7 +65,23 @@ func TestRealBuild(t *testing.T) {
 		if err != nil || again.ID != img.ID {
 			t.Errorf("the second time: %v, %v", again.ID, err)
 		}
+		wantNothingOf(t, m, before)
 		leave(t, keep, "debian", img)
+	})
+
+	t.Run("a caller who gives up in the middle", func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		rec := &recorder{t: t, at: "unpack packages", then: cancel}
+		_, err := m.BuildDebian(ctx, api.ImageBuild{Name: "canceled"}, rec)
+		wantKind(t, err, api.KindCanceled)
+		wantNothingOf(t, m, before)
+	})
+
+	t.Run("a package that does not exist", func(t *testing.T) {
+		_, err := m.BuildDebian(t.Context(), api.ImageBuild{Name: "missing", Packages: []string{"no-such-package"}}, &recorder{t: t})
+		wantKind(t, err, api.KindUnavailable, "no-such-package", "build-missing.log")
+		wantNothingOf(t, m, before)
 	})
 
 	t.Run("an image with systemd", func(t *testing.T) {
@@ -109,14 +127,29 @@ func inspect(t *testing.T, m *Manager, img banger.Image) {
 	if man.ID != img.ID || len(man.PackageList) != img.Packages || img.Packages < 80 {
 		t.Errorf("image.json: id %v, %d packages of %d", man.ID, len(man.PackageList), img.Packages)
 	}
-	entries, err := os.ReadDir(m.cfg.Dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), ".") {
-			t.Errorf("%s was left", e.Name())
+}
+
+// temporaries lists what builds make outside their own directory.
+func temporaries(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{workPrefix + "*", "mmdebstrap.*"} {
+		found, err := filepath.Glob(filepath.Join(os.TempDir(), pattern))
+		if err != nil {
+			t.Fatal(err)
 		}
+		all = append(all, found...)
+	}
+	return all
+}
+
+func wantNothingOf(t *testing.T, m *Manager, before []string) {
+	t.Helper()
+	if stages, _ := filepath.Glob(filepath.Join(m.cfg.Dir, stagingPrefix+"*")); len(stages) > 0 {
+		t.Errorf("left: %v", stages)
+	}
+	if now := temporaries(t); len(now) > len(before) {
+		t.Errorf("temporary files: %v, before %v", now, before)
 	}
 }
 
@@ -155,6 +188,8 @@ type recorder struct {
 	begun time.Time
 	names []string
 	most  map[string]int64
+	at    string // a stage at whose beginning then is called
+	then  func()
 }
 
 func (r *recorder) Stage(name string) {
@@ -165,6 +200,9 @@ func (r *recorder) Stage(name string) {
 	}
 	r.name, r.begun = name, time.Now()
 	r.names = append(r.names, name)
+	if r.then != nil && name == r.at {
+		r.then()
+	}
 }
 
 func (r *recorder) Progress(done, total int64, unit string) {
