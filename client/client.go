@@ -35,6 +35,10 @@ import (
 var ErrNotRunning error = &api.Error{Kind: api.KindUnavailable, Message: "the banger daemon is not running",
 	Hint: "start it with `banger daemon start`"}
 
+// errCut is a connection that ended too early.
+var errCut error = &api.Error{Kind: api.KindUnavailable, Message: "the connection was cut",
+	Hint: "the daemon or the VM has gone away; see `banger daemon logs` and `banger vm list`"}
+
 // Options changes how [Dial] behaves; the zero value is right for nearly everyone.
 type Options struct {
 	// AnyProtocol accepts a daemon of another protocol version, for the few calls that never change: ping, info, stop.
@@ -51,7 +55,12 @@ type Client struct {
 // No daemon there is [ErrNotRunning]; one of another user is of kind permission, one of another version of kind precondition.
 func Dial(ctx context.Context, socketPath string, o Options) (*Client, error) {
 	c := &Client{socket: socketPath}
-	if err := c.call(ctx, api.MethodPing, nil, &c.ping); err != nil {
+	err := c.call(ctx, api.MethodPing, nil, &c.ping)
+	if errors.Is(err, errCut) {
+		// A daemon that dies cuts the connections it had not answered yet, before its socket refuses new ones.
+		return nil, ErrNotRunning
+	}
+	if err != nil {
 		return nil, err
 	}
 	if c.ping.Protocol != api.ProtocolVersion && !o.AnyProtocol {
@@ -104,8 +113,7 @@ func (s *stream) failure(doing string, err error) error {
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed),
 		errors.Is(err, syscall.EPIPE), errors.Is(err, syscall.ECONNRESET):
-		return &api.Error{Kind: api.KindUnavailable, Message: doing + ": the connection was cut",
-			Hint: "the daemon or the VM has gone away; see `banger daemon logs` and `banger vm list`"}
+		return fmt.Errorf("%s: %w", doing, errCut)
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }

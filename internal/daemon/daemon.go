@@ -26,6 +26,7 @@ import (
 	"github.com/banger-vm/banger/internal/disk/reflink"
 	"github.com/banger-vm/banger/internal/disk/sparse"
 	"github.com/banger-vm/banger/internal/doctor"
+	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/imagemgr"
@@ -135,12 +136,40 @@ func (d *Daemon) openStore(ctx context.Context) error {
 	for _, op := range interrupted {
 		d.log.Warn("operation was interrupted", "op", op.ID, "kind", op.Kind, "subject", op.Subject)
 	}
+	if err := s.PruneOperations(ctx, keepOperations); err != nil {
+		return err
+	}
+	if s.Fresh() {
+		if err := d.refuseLostDatabase(); err != nil {
+			return err
+		}
+	}
 	d.ops = opstate.New(s, d.log)
 	d.onClose(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		defer cancel()
 		d.ops.Close(ctx)
 	})
+	return nil
+}
+
+// keepOperations is how many ended operations are remembered.
+const keepOperations = 1000
+
+// refuseLostDatabase keeps a daemon with a new database from taking the VMs of a lost one for leftovers.
+func (d *Daemon) refuseLostDatabase() error {
+	p := d.opts.Paths
+	for _, dir := range []string{p.VMsDir(), p.ImagesDir(), p.KernelsDir()} {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return err
+		}
+		if len(entries) > 0 {
+			return errors.Join(os.Remove(p.DB()), errkind.WithHint(
+				errkind.New(api.KindDataLoss, "%s has files, but the database %s is gone", dir, p.DB()),
+				"restore the database, or move %s away to start afresh", p.State))
+		}
+	}
 	return nil
 }
 

@@ -1,0 +1,133 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func (h house) daemonPID(t *testing.T) int {
+	t.Helper()
+	pid, err := strconv.Atoi(h.must(t, "daemon", "status", "--format", "{{.PID}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func kill9(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCrashes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: boots guests")
+	}
+	h := shared
+	t.Run("a VM outlives its daemon, killed or stopped, and is adopted with the same boot", func(t *testing.T) {
+		h.must(t, "vm", "create", "--start", "--name", "survivor", "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", "survivor")
+		bootID := h.must(t, "exec", "survivor", "--", "cat", "/proc/sys/kernel/random/boot_id")
+		kill9(t, h.daemonPID(t))
+		if got := h.must(t, "exec", "survivor", "--", "cat", "/proc/sys/kernel/random/boot_id"); got != bootID {
+			t.Errorf("after kill -9: boot id %q, was %q", got, bootID)
+		}
+		h.must(t, "daemon", "stop")
+		if got := h.must(t, "exec", "survivor", "--", "cat", "/proc/sys/kernel/random/boot_id"); got != bootID {
+			t.Errorf("after stop: boot id %q, was %q", got, bootID)
+		}
+	})
+	t.Run("a VM whose QEMU is killed has failed, says so, and starts again", func(t *testing.T) {
+		h.must(t, "vm", "create", "--start", "--name", "victim", "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", "victim")
+		pid, err := strconv.Atoi(h.field(t, "victim", "{{.PID}}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kill9(t, pid)
+		eventually(t, "state failed", func() bool { return h.field(t, "victim", "{{.State}}") == "failed" })
+		if why := h.field(t, "victim", "{{.LastError}}"); !strings.Contains(why, "killed") {
+			t.Errorf("last error %q", why)
+		}
+		h.must(t, "vm", "start", "victim")
+		h.must(t, "vm", "stop", "victim")
+	})
+	t.Run("a guest whose kernel panics has failed, and the reason is the panic", func(t *testing.T) {
+		h.must(t, "vm", "create", "--start", "--name", "panic", "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", "panic")
+		h.banger("exec", "panic", "--", "sh", "-c", "echo c > /proc/sysrq-trigger") //nolint:errcheck // it is cut off
+		eventually(t, "state failed", func() bool { return h.field(t, "panic", "{{.State}}") == "failed" })
+		if why := h.field(t, "panic", "{{.LastError}}"); !strings.Contains(why, "panic") {
+			t.Errorf("last error %q", why)
+		}
+	})
+	for _, step := range []string{"disks.attach", "nic.attach", "auth.attach", "boot.attach", "machine.attach", "agent.attach"} {
+		for _, at := range []string{step, step + ".done"} {
+			t.Run("a daemon killed at "+at+" of a create leaves nothing, and the same create then succeeds", func(t *testing.T) {
+				h.must(t, "daemon", "stop")
+				t.Setenv("BANGER_FAILPOINTS", at+"=kill")
+				if out, err := h.banger("vm", "create", "--start", "--name", "again", "--memory", "256M"); err == nil {
+					t.Fatalf("the create succeeded although the daemon was killed:\n%s", out)
+				}
+				os.Unsetenv("BANGER_FAILPOINTS")
+				if names := h.must(t, "vm", "list", "--quiet"); names != "" {
+					t.Errorf("VMs are left: %s", names)
+				}
+				if left := h.left(); strings.Contains(left, "qemu") || strings.Contains(left, "/vms/") {
+					t.Errorf("left behind:\n%s", left)
+				}
+				if at != step {
+					return // one whole create a step is proof enough
+				}
+				h.must(t, "vm", "create", "--start", "--name", "again", "--memory", "256M")
+				h.must(t, "vm", "delete", "--force", "again")
+			})
+		}
+	}
+}
+
+func TestKilledClient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: boots guests")
+	}
+	h := shared
+	t.Run("when the client of vm run --rm is killed, its work is saved as a patch and its VM goes", func(t *testing.T) {
+		repo := t.TempDir()
+		for _, args := range [][]string{
+			{"init", "-q", repo}, {"-C", repo, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "--allow-empty", "-m", "first"},
+		} {
+			if out, err := exec.Command("git", args...).CombinedOutput(); err != nil {
+				t.Fatalf("git %v: %v\n%s", args, err, out)
+			}
+		}
+		cmd := exec.Command(filepath.Join(h.bin, "banger"), "vm", "run", "--rm", "--name", "orphan", repo, "--",
+			"sh", "-c", "echo precious > work.txt; echo written; sleep 1000")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := out.Read(make([]byte, 1)); err != nil {
+			t.Fatal(err)
+		}
+		kill9(t, cmd.Process.Pid)
+		cmd.Wait() //nolint:errcheck // it was killed
+		eventually(t, "the orphan is gone", func() bool { return h.must(t, "vm", "list", "--quiet") == "" })
+		patches, err := filepath.Glob(filepath.Join(h.root, "state/patches/*orphan*.patch"))
+		if err != nil || len(patches) != 1 {
+			t.Fatalf("patches: %v %v", patches, err)
+		}
+		if b, err := os.ReadFile(patches[0]); err != nil || !strings.Contains(string(b), "+precious") {
+			t.Fatalf("%v\n%s", err, b)
+		}
+	})
+}

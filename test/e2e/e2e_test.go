@@ -1,0 +1,156 @@
+// Package e2e runs banger's programs as a user does, against real guests. The scripts in testdata read like sessions; the
+// tests in Go kill what a script cannot.
+//
+// All tests share one daemon and one image, in a directory of their own below the system's temporary one. At the end the
+// daemon is stopped and nothing may be left: see TestMain.
+package e2e
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// house is where the tests' banger lives.
+type house struct{ root, bin string }
+
+var shared house //nolint:gochecknoglobals // TestMain's hand to the tests
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		os.Exit(m.Run())
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	root, err := os.MkdirTemp("", "bge")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(root)
+	bin, err := filepath.Abs("../../bin")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	shared = house{root: root, bin: bin}
+	os.Setenv("BANGER_ROOT", root)
+	os.Setenv("PATH", bin+":"+os.Getenv("PATH"))
+	status := m.Run()
+	if out, err := shared.banger("daemon", "stop"); err != nil {
+		fmt.Fprintf(os.Stderr, "stop the daemon: %v\n%s", err, out)
+		status = 1
+	}
+	if left := shared.left(); left != "" {
+		fmt.Fprintf(os.Stderr, "the tests left behind:\n%s", left)
+		status = 1
+	}
+	return status
+}
+
+// banger runs the CLI and returns both its outputs.
+func (h house) banger(args ...string) (string, error) {
+	cmd := exec.Command(filepath.Join(h.bin, "banger"), args...)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+func (h house) must(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := h.banger(args...)
+	if err != nil {
+		t.Fatalf("banger %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return strings.TrimSpace(out)
+}
+
+// left lists the processes that name the tests' directory, and the VMs' directories.
+func (h house) left() string {
+	var b strings.Builder
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return err.Error()
+	}
+	for _, path := range lines {
+		if line, err := os.ReadFile(path); err == nil && bytes.Contains(line, []byte(h.root)) {
+			fmt.Fprintf(&b, "%s: %s\n", path, bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
+		}
+	}
+	for _, sub := range []string{"state/vms/*", "run/vms/*"} {
+		dirs, err := filepath.Glob(filepath.Join(h.root, sub))
+		if err != nil {
+			return err.Error()
+		}
+		for _, dir := range dirs {
+			fmt.Fprintln(&b, dir)
+		}
+	}
+	return b.String()
+}
+
+func TestScripts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short: boots guests")
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata",
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("BANGER_ROOT", shared.root)
+			for _, v := range []string{"GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"} {
+				env.Setenv(v, "Ada")
+			}
+			for _, v := range []string{"GIT_AUTHOR_EMAIL", "GIT_COMMITTER_EMAIL"} {
+				env.Setenv(v, "ada@example.org")
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){"status": status},
+	})
+}
+
+// status runs a command and checks its exit status: status N COMMAND [ARG...].
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: status N COMMAND [ARG...]")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	if exit, ok := err.(*exec.ExitError); ok {
+		code = exit.ExitCode()
+	} else if err != nil {
+		ts.Fatalf("%v", err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("status %d, want %s", code, args[0])
+	}
+}
+
+// field returns one field of `banger vm show`, by Go template.
+func (h house) field(t *testing.T, vm, template string) string {
+	t.Helper()
+	return h.must(t, "vm", "show", "--format", template, vm)
+}
+
+// eventually waits until ok, which a background task of the daemon brings about.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for range 600 {
+		if ok() {
+			return
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+	t.Fatalf("not seen in time: %s", what)
+}
