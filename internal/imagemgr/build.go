@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -76,7 +75,7 @@ func (m *Manager) buildLocked(ctx context.Context, rec recipe, r opstate.Reporte
 		return banger.Image{}, err
 	}
 	r.Stage("publish")
-	if err := errors.Join(removeWork(ctx, stage), removeFile(filepath.Join(stage, workFile)), os.RemoveAll(filepath.Join(stage, "work"))); err != nil {
+	if err := errors.Join(removeWork(ctx, stage), removeFile(filepath.Join(stage, workFile)), os.RemoveAll(filepath.Join(stage, workDir))); err != nil {
 		return banger.Image{}, err
 	}
 	dir := m.dir(id)
@@ -150,63 +149,4 @@ func (m *Manager) pipe(ctx context.Context, b bootstrap, s *splitter) (content, 
 		<-made
 	}
 	return content{}, err
-}
-
-// removeStage removes a staging directory and all that belongs to it.
-func removeStage(ctx context.Context, stage string) error {
-	mounted, err := mountedBelow(stage)
-	if err != nil {
-		return err
-	}
-	if mounted {
-		return fmt.Errorf("%s stays: something is mounted below it", stage)
-	}
-	if err := removeWork(ctx, stage); err != nil {
-		return err // the stage stays, for it remembers what is to be removed
-	}
-	return os.RemoveAll(stage)
-}
-
-// Sweep removes what a crash left: staging directories, and published ones that were never committed or half deleted.
-// It is called once, before anything is built. Errors are logged with the directory they concern; one does not stop
-// the rest.
-func (m *Manager) Sweep(ctx context.Context) error {
-	entries, err := os.ReadDir(m.cfg.Dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	images, err := m.cfg.Store.ListImages(ctx)
-	if err != nil {
-		return err
-	}
-	known := map[string]bool{}
-	for _, i := range images {
-		known[string(i.ID)] = true
-	}
-	for _, e := range entries {
-		dir := filepath.Join(m.cfg.Dir, e.Name())
-		if err := m.sweepDir(ctx, dir, known[e.Name()]); err != nil {
-			m.cfg.Log.Error("left-over of an image build stays", "dir", dir, "err", err)
-		}
-	}
-	return nil
-}
-
-func (m *Manager) sweepDir(ctx context.Context, dir string, known bool) error {
-	if strings.HasPrefix(filepath.Base(dir), stagingPrefix) {
-		m.cfg.Log.Info("removing left-over of an image build", "dir", dir)
-		return removeStage(ctx, dir)
-	}
-	mark := filepath.Join(dir, uncommittedFile)
-	if _, err := os.Lstat(mark); err != nil {
-		return nil // committed, or not ours
-	}
-	if known {
-		return removeFile(mark)
-	}
-	m.cfg.Log.Info("removing image that was never committed", "dir", dir)
-	return removeImageDir(dir)
 }

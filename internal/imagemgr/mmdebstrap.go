@@ -1,7 +1,6 @@
 package imagemgr
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -9,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -101,12 +99,18 @@ var excluded = []string{
 	"path-exclude=/usr/share/locale/*", "path-include=/usr/share/locale/locale.alias",
 }
 
+// argv is the command line. As root mmdebstrap mounts in the namespace that it is started in, and leaves that behind when
+// it is killed: so it is given one of its own, which ends with it.
 func (b bootstrap) argv() []string {
-	argv := []string{
-		"mmdebstrap", "--verbose", "--mode=" + string(b.mode), "--variant=" + b.variant, "--format=tar",
-		"--include=" + strings.Join(b.packages, ","),
-		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`,
+	var argv []string
+	if b.mode == modeRoot {
+		argv = []string{"unshare", "--mount", "--propagation", "private", "--"}
 	}
+	argv = append(argv,
+		"mmdebstrap", "--verbose", "--mode="+string(b.mode), "--variant="+b.variant, "--format=tar",
+		"--include="+strings.Join(b.packages, ","),
+		`--aptopt=APT::Install-Recommends "false"`, `--aptopt=Acquire::Languages "none"`,
+	)
 	for _, x := range excluded {
 		argv = append(argv, "--dpkgopt="+x)
 	}
@@ -115,9 +119,12 @@ func (b bootstrap) argv() []string {
 
 // runMmdebstrap runs mmdebstrap with the root filesystem's tar stream on w. It verifies what it downloads with apt's keys.
 // It expects signals to reach its children, too, as a terminal's do, and itself hangs up its whole process group when its
-// output is closed: so it has a group of its own. When ctx ends it is told to end, and removes its work. Should the
-// daemon die, the next line that one of them prints ends them.
+// output is closed: so it has a group of its own. When ctx ends it is told to end, and removes its work. When the daemon
+// dies it goes on until it next says something; [Manager.Sweep] ends it before.
 func runMmdebstrap(ctx context.Context, b bootstrap, w *os.File) error {
+	if _, err := host.LookPath("mmdebstrap"); err != nil {
+		return errkind.WithHint(err, "install mmdebstrap; on Debian, `make deps` installs everything banger needs")
+	}
 	log, err := os.OpenFile(b.log, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -129,12 +136,9 @@ func runMmdebstrap(ctx context.Context, b bootstrap, w *os.File) error {
 		Env: []string{"TMPDIR=" + b.tmp, "LC_ALL=C.UTF-8", "PATH=" + os.Getenv("PATH") + ":/usr/sbin:/sbin"},
 	})
 	var exit *host.ExitError
-	switch {
-	case errors.As(err, &exit):
-		exit.Output = said.cause
+	if errors.As(err, &exit) {
+		exit.Argv, exit.Output = []string{"mmdebstrap"}, said.cause
 		return errkind.WithHint(errkind.Wrap(api.KindUnavailable, err), "everything that mmdebstrap said is in %s", b.log)
-	case errkind.Is(err, api.KindUnavailable):
-		return errkind.WithHint(err, "install mmdebstrap; on Debian, `make deps` installs everything banger needs")
 	}
 	return err
 }
@@ -205,81 +209,4 @@ func (l *bootstrapLog) take(line string) {
 		l.done = min(l.done+1, l.total)
 		l.report.Progress(l.done, l.total, "packages")
 	}
-}
-
-// newWorkDir makes a directory for mmdebstrap to work in. In a user namespace the caller's own directories cannot be
-// entered, so there it is one in the system's directory for temporary files, which stage remembers.
-func newWorkDir(stage string, mode bootstrapMode) (string, error) {
-	if mode == modeRoot {
-		dir := filepath.Join(stage, "work")
-		return dir, os.Mkdir(dir, 0o700)
-	}
-	dir := filepath.Join(os.TempDir(), workPrefix+strings.TrimPrefix(filepath.Base(stage), stagingPrefix))
-	if err := host.WriteFile(filepath.Join(stage, workFile), []byte(dir+"\n"), 0o600); err != nil {
-		return "", err
-	}
-	if err := os.Mkdir(dir, 0o711); err != nil {
-		return "", err
-	}
-	return dir, os.Chmod(dir, 0o711) // whatever the umask
-}
-
-const (
-	workPrefix = "banger-build-"
-	workFile   = "work-dir" // in a staging directory: path of its work directory elsewhere
-)
-
-// removeWork removes the work directory that stage remembers, if there is one. What mmdebstrap left there when it was
-// killed belongs to subordinate ids, and takes their powers to remove.
-func removeWork(ctx context.Context, stage string) error {
-	b, err := os.ReadFile(filepath.Join(stage, workFile))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	dir := strings.TrimSpace(string(b))
-	if !strings.HasPrefix(filepath.Base(dir), workPrefix) {
-		return fmt.Errorf("%s names %q, which is no work directory", stage, dir)
-	}
-	roots, err := os.ReadDir(dir)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	for _, r := range roots {
-		if err := removeForeign(ctx, filepath.Join(dir, r.Name())); err != nil {
-			return err
-		}
-	}
-	return removeFile(dir)
-}
-
-// removeForeign removes a tree of the caller's own, or one whose top directory alone stands in one of the caller's own.
-func removeForeign(ctx context.Context, path string) error {
-	if os.RemoveAll(path) == nil {
-		return nil
-	}
-	argv := []string{"mmdebstrap", "--unshare-helper", "find", path, "-xdev", "-mindepth", "1", "-delete"}
-	if err := host.Run(ctx, host.Command{Argv: argv, Dir: "/"}); err != nil {
-		return err
-	}
-	return os.Remove(path)
-}
-
-// mountedBelow reports whether something is mounted below dir, which then must not be removed.
-func mountedBelow(dir string) (bool, error) {
-	f, err := os.Open("/proc/self/mountinfo")
-	if err != nil {
-		return false, err
-	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		// Field 5 is the mount point (proc_pid_mountinfo(5)); its escapes cannot hide a prefix that has none.
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
-			return true, nil
-		}
-	}
-	return false, lines.Err()
 }

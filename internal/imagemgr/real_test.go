@@ -1,9 +1,11 @@
 package imagemgr
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -78,6 +80,38 @@ func TestRealBuild(t *testing.T) {
 		wantNothingOf(t, m, before)
 	})
 
+	t.Run("a daemon that is killed in the middle", func(t *testing.T) {
+		dir := t.TempDir()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		p, err := host.Detached([]string{os.Args[0]}, append(os.Environ(), buildDirVariable+"="+dir), "/", w, nil)
+		w.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewScanner(r)
+		for lines.Scan() && lines.Text() != "unpack packages" {
+		}
+		if err := errors.Join(p.Kill(), lines.Err()); err != nil {
+			t.Fatal(err)
+		}
+		p.Wait()
+		m := New(Config{Dir: dir, CacheDir: dir, Store: &fakeStore{}, Kernels: fakeKernels{}, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+		if stages, _ := filepath.Glob(filepath.Join(dir, stagingPrefix+"*")); len(stages) != 1 {
+			t.Errorf("before the sweep: %v", stages)
+		}
+		if err := m.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		wantNothingOf(t, m, before)
+		if mounted, err := mountedBelow(dir); mounted || err != nil {
+			t.Errorf("something is mounted: %v", err)
+		}
+	})
+
 	t.Run("a package that does not exist", func(t *testing.T) {
 		_, err := m.BuildDebian(t.Context(), api.ImageBuild{Name: "missing", Packages: []string{"no-such-package"}}, &recorder{t: t})
 		wantKind(t, err, api.KindUnavailable, "no-such-package", "build-missing.log")
@@ -98,6 +132,26 @@ func TestRealBuild(t *testing.T) {
 		leave(t, keep, "systemd", img)
 	})
 }
+
+// buildDirVariable makes the test binary build the default image in the directory that it names, and print the stages.
+const buildDirVariable = "BANGER_TEST_BUILD_DIR"
+
+func TestMain(m *testing.M) {
+	dir := os.Getenv(buildDirVariable)
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	b := New(Config{Dir: dir, CacheDir: dir, Store: &fakeStore{}, Kernels: fakeKernels{}, Log: slog.New(slog.DiscardHandler)})
+	if _, err := b.EnsureDefault(context.Background(), printer{}); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+type printer struct{}
+
+func (printer) Stage(name string)             { fmt.Println(name) }
+func (printer) Progress(int64, int64, string) {}
 
 // inspect checks what is true of every image.
 func inspect(t *testing.T, m *Manager, img banger.Image) {
@@ -133,7 +187,7 @@ func inspect(t *testing.T, m *Manager, img banger.Image) {
 func temporaries(t *testing.T) []string {
 	t.Helper()
 	var all []string
-	for _, pattern := range []string{workPrefix + "*", "mmdebstrap.*"} {
+	for _, pattern := range []string{foreignWork + "*", "mmdebstrap.*"} {
 		found, err := filepath.Glob(filepath.Join(os.TempDir(), pattern))
 		if err != nil {
 			t.Fatal(err)
