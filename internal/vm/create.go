@@ -82,7 +82,8 @@ func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (bang
 	op.Stage("reserve name")
 	vm, err := s.reserve(ctx, p.Name, spec)
 	if err != nil {
-		return vm, err
+		// A request that ends while the record is written may leave it written.
+		return vm, errors.Join(err, s.discard(ctx, vm))
 	}
 	op.SetSubject(vm.Name)
 	unlock, err := s.locks.Lock(ctx, vm.ID, "creating")
