@@ -3,11 +3,11 @@
 //
 // mke2fs lays out the empty file system at its final size, with everything a long-lived one has: journal, backups of the
 // superblock, room to grow, the usual number of inodes. A [Builder] then writes files into it. The library that does
-// the like, hcsshim's tar2ext4, is not used, because what it makes is meant to be read only: it has sparse_super2, which
-// the kernel refuses to grow online, no spare inodes, and flex groups whose size older kernels cannot resize.
+// the like, hcsshim's tar2ext4, is not used, because what it makes is meant to be read only: it has the feature
+// sparse_super2, which no kernel grows online, and just the inodes that its content needs.
 //
-// What is made here has no metadata checksums and no uninitialised groups, on purpose: a guest under emulation pays
-// dearly for checksums, and has nothing left to initialise in the background after the first mount. Files are sparse on
+// What is made here has no metadata checksums and no uninitialised groups, on purpose: checksums cost time in a
+// guest under emulation, and nothing is left to initialise in the background after the first mount. Files are sparse on
 // the host: what has not been written takes no space.
 //
 // A file system grows online in the guest, by EXT4_IOC_RESIZE_FS, up to [MaxGrowth] without a change of its layout, for
