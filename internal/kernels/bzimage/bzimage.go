@@ -127,8 +127,10 @@ func decoder(payload *io.SectionReader) (name string, open opener, err error) {
 		}
 	}
 	head := make([]byte, 6)
-	_, err = payload.ReadAt(head, 0)
-	return "", nil, errkind.New(api.KindInvalid, "kernel is compressed in an unknown way (it begins with % x): %w", head, err)
+	if _, err := payload.ReadAt(head, 0); err != nil {
+		return "", nil, errkind.New(api.KindInvalid, "kernel image is cut short: %w", err)
+	}
+	return "", nil, errkind.New(api.KindInvalid, "kernel is compressed in an unknown way: it begins with % x", head)
 }
 
 type format struct {
