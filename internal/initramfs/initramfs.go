@@ -1,8 +1,6 @@
 // Package initramfs writes the initial file system that a guest starts from: two cpio archives joined. The base has the
-// agent as /init and the modules that the kernel needs to reach its disks; it is the same for every VM with the same
-// kernel and agent, and cached. The second has vm.json and is written for each start.
-//
-// /dev/console is in neither: it comes with the archive that is built into every kernel (usr/default_cpio_list).
+// agent as /init, the directories it mounts on, /dev/console, and the modules that the kernel needs to reach its disks; it
+// is the same for every VM with the same kernel and agent, and cached. The second has vm.json and is written for each start.
 //
 // The kernel unpacks joined archives one after the other, when each begins at a multiple of 4 bytes
 // (Documentation/driver-api/early-userspace/buffer-format.rst). They are not compressed: under emulation unpacking costs
@@ -20,67 +18,86 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/disk"
 	"github.com/banger-vm/banger/internal/disk/reflink"
 	"github.com/banger-vm/banger/internal/errkind"
-	"github.com/cavaliergopher/cpio"
 )
 
-// Builder builds initramfs files with one agent.
+// Builder builds initramfs files with one agent. Its methods are safe for concurrent use.
 type Builder struct {
 	cache string
 	agent string
 
-	mu     sync.Mutex // guards digest, which is computed once
+	mu     sync.Mutex // guards the fields below; held while the agent is read, so that it is read once
 	digest string
+	of     version
+}
+
+// version tells one content of the agent's file from another.
+type version struct {
+	size     int64
+	modified time.Time
 }
 
 // New returns a builder that keeps bases in the directory cache and takes the agent from the file agent.
 func New(cache, agent string) *Builder { return &Builder{cache: cache, agent: agent} }
 
 // Build writes the initramfs of a VM at path, replacing what is there. The file is private: cfg has secrets. cfg.Modules is
-// set to the kernel's boot modules.
+// set to the kernel's boot modules. On error nothing new is left at path.
 func (b *Builder) Build(_ context.Context, path string, k banger.Kernel, cfg guestapi.BootConfig) error {
-	base, err := b.base(k)
+	base, err := b.open(k)
 	if err != nil {
 		return fmt.Errorf("initramfs base of kernel %q: %w", k.Name, err)
 	}
-	for _, name := range k.BootModules {
-		cfg.Modules = append(cfg.Modules, modulePath(name))
+	defer base.Close()
+	cfg.Modules = make([]string, len(k.BootModules))
+	for i, name := range k.BootModules {
+		cfg.Modules[i] = "/" + modulePath(name)
 	}
 	cfg.LateModules = k.LateModules
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := join(path, base, cfg); err != nil {
-		return errors.Join(fmt.Errorf("write initramfs: %w", err), os.Remove(path))
+	err = disk.Stage(path, func(dst *os.File) error {
+		if reflink.Clone(dst, base) != nil {
+			if _, err := io.Copy(dst, base); err != nil { // copy_file_range(2) where it works
+				return err
+			}
+		} else if _, err := dst.Seek(0, io.SeekEnd); err != nil {
+			return err
+		}
+		return writeConfig(dst, cfg)
+	})
+	if err != nil {
+		return fmt.Errorf("write initramfs: %w", err)
 	}
 	return nil
 }
 
-func modulePath(name string) string { return "/modules/" + filepath.Base(name) }
+// Forget removes the cached bases of a kernel that is no more.
+func (b *Builder) Forget(id banger.KernelID) error { return b.keepOnly(id, "") }
 
-func join(path, base string, cfg guestapi.BootConfig) error {
-	src, err := os.Open(base)
+func (b *Builder) keepOnly(id banger.KernelID, current string) error {
+	bases, err := filepath.Glob(filepath.Join(b.cache, string(id)+"-*.cpio"))
 	if err != nil {
 		return err
 	}
-	defer src.Close()
-	dst, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o600)
-	if err != nil {
-		return err
+	var errs []error
+	for _, path := range bases {
+		if path == current {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	err = reflink.Clone(dst, src)
-	if err != nil {
-		_, err = io.Copy(dst, src) // copy_file_range(2) where it works
-	} else {
-		_, err = dst.Seek(0, io.SeekEnd)
-	}
-	return errors.Join(err, writeConfig(dst, cfg), dst.Close())
+	return errors.Join(errs...)
 }
+
+// modulePath is where a boot module is in the archive.
+func modulePath(name string) string { return "modules/" + filepath.Base(name) }
 
 func writeConfig(w io.Writer, cfg guestapi.BootConfig) error {
 	data, err := json.Marshal(cfg)
@@ -92,28 +109,43 @@ func writeConfig(w io.Writer, cfg guestapi.BootConfig) error {
 	return a.close()
 }
 
-// base returns the path of the cached base for k, and makes it when there is none.
-func (b *Builder) base(k banger.Kernel) (string, error) {
+// open opens the cached base for k, which it makes when there is none. Bases with older agents go then: who has one open
+// keeps it.
+func (b *Builder) open(k banger.Kernel) (*os.File, error) {
 	digest, err := b.agentDigest()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	path := filepath.Join(b.cache, fmt.Sprintf("%s-%s.cpio", k.ID, digest[:16]))
-	if _, err := os.Stat(path); err == nil {
-		return path, nil
+	f, err := os.Open(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return f, err
 	}
 	if err := os.MkdirAll(b.cache, 0o700); err != nil {
-		return "", err
+		return nil, err
 	}
-	f, err := os.CreateTemp(b.cache, ".base-*")
+	// Two starts may make the same base at once: each under a name of its own, and either is right.
+	if f, err = os.CreateTemp(b.cache, ".base-*"); err != nil {
+		return nil, err
+	}
+	err = errors.Join(b.writeBase(f, k), f.Chmod(0o400), f.Sync())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
 	if err != nil {
-		return "", err
+		return nil, errors.Join(err, f.Close(), removeIfThere(f.Name()))
 	}
-	defer os.Remove(f.Name()) // fails after the rename, and is meant to
-	if err := errors.Join(b.writeBase(f, k), f.Sync(), f.Close()); err != nil {
-		return "", err
+	return f, b.keepOnly(k.ID, path)
+}
+
+func removeIfThere(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
 	}
-	return path, os.Rename(f.Name(), path)
+	return nil
 }
 
 func (b *Builder) writeBase(w io.Writer, k banger.Kernel) error {
@@ -125,23 +157,24 @@ func (b *Builder) writeBase(w io.Writer, k banger.Kernel) error {
 	for _, dir := range []string{"dev", "proc", "sys", "newroot", "modules"} {
 		a.dir(dir)
 	}
+	// The kernel opens it as init's standard streams. Most kernels have one built in (usr/default_cpio_list), but not those
+	// with an initramfs of their own.
+	a.device("dev/console", 0o600, 5, 1)
 	a.file("init", 0o755, agent)
 	for _, name := range k.BootModules {
 		data, err := os.ReadFile(filepath.Join(k.Base, name))
 		if err != nil {
 			return err
 		}
-		a.file(modulePath(name)[1:], 0o644, data)
+		a.file(modulePath(name), 0o644, data)
 	}
 	return a.close()
 }
 
+// agentDigest returns the SHA-256 of the agent's file, in hex. It reads the file only when it has changed.
 func (b *Builder) agentDigest() (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.digest != "" {
-		return b.digest, nil
-	}
 	f, err := os.Open(b.agent)
 	if errors.Is(err, os.ErrNotExist) {
 		return "", errkind.WithHint(errkind.New(api.KindUnavailable, "the guest agent %s is missing", b.agent),
@@ -151,61 +184,16 @@ func (b *Builder) agentDigest() (string, error) {
 		return "", err
 	}
 	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
+	st, err := f.Stat()
+	if err != nil {
 		return "", err
 	}
-	b.digest = hex.EncodeToString(h.Sum(nil))
+	if v := (version{st.Size(), st.ModTime()}); b.digest == "" || v != b.of {
+		h := sha256.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return "", err
+		}
+		b.digest, b.of = hex.EncodeToString(h.Sum(nil)), v
+	}
 	return b.digest, nil
-}
-
-// alignment is the multiple to which an archive is padded, so that the next may follow.
-const alignment = 512
-
-// archive is one cpio archive in format newc. Its first error is kept and returned by close.
-type archive struct {
-	out *counter
-	w   *cpio.Writer
-	err error
-}
-
-func newArchive(w io.Writer) *archive {
-	out := &counter{w: w}
-	return &archive{out: out, w: cpio.NewWriter(out)}
-}
-
-func (a *archive) add(h *cpio.Header, data []byte) {
-	if a.err != nil {
-		return
-	}
-	if a.err = a.w.WriteHeader(h); a.err == nil && len(data) > 0 {
-		_, a.err = a.w.Write(data)
-	}
-}
-
-func (a *archive) dir(name string) { a.add(&cpio.Header{Name: name, Mode: cpio.TypeDir | 0o755}, nil) }
-
-func (a *archive) file(name string, perm cpio.FileMode, data []byte) {
-	a.add(&cpio.Header{Name: name, Mode: cpio.TypeReg | perm, Size: int64(len(data))}, data)
-}
-
-func (a *archive) close() error {
-	if a.err == nil {
-		a.err = a.w.Close()
-	}
-	if rest := a.out.n % alignment; a.err == nil && rest > 0 {
-		_, a.err = a.out.Write(make([]byte, alignment-rest))
-	}
-	return a.err
-}
-
-type counter struct {
-	w io.Writer
-	n int64
-}
-
-func (c *counter) Write(p []byte) (int, error) {
-	n, err := c.w.Write(p)
-	c.n += int64(n)
-	return n, err
 }
