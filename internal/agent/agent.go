@@ -160,18 +160,6 @@ func (i *identity) replace(n guestapi.Identity) {
 	}
 }
 
-func (i *identity) authorizedKeys() []string {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return i.keys
-}
-
-func (i *identity) hostKeyPEM() []byte {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	return []byte(i.hostKey)
-}
-
 func (i *identity) environ() []string {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -73,9 +73,9 @@ repository in and puts you at its prompt; the changes come back as a patch.`,
 	return root
 }
 
-// named gives a short form another name, and none of the aliases.
+// named gives a short form another name.
 func named(cmd *cobra.Command, name string) *cobra.Command {
-	cmd.Use, cmd.Aliases = name, nil
+	cmd.Use, cmd.Aliases = name, []string{"ls"}
 	return cmd
 }
 

@@ -37,6 +37,7 @@ type lab struct {
 	noGit bool   // the guest has no git
 	home  string
 	sup   *proc.Supervisor
+	calls []func() // each waits for a call to end
 }
 
 func newLab(t *testing.T) *lab {
@@ -56,7 +57,16 @@ func newLab(t *testing.T) *lab {
 	}
 	l.write(l.home, ".gitconfig", "[user]\n\tname = Test User\n\temail = test@example.invalid\n[init]\n\tdefaultBranch = main\n")
 	l.git(l.repo, "init", "-q")
+	t.Cleanup(l.waitServed)
 	return l
+}
+
+// waitServed hangs up on the agent and waits until it is done.
+func (l *lab) waitServed() {
+	for _, wait := range l.calls {
+		wait()
+	}
+	l.calls = nil
 }
 
 // Output runs a command of the agent's in the test's home, and without git where the guest has none.
@@ -110,7 +120,7 @@ func (l *lab) call(method string, params, result any) (net.Conn, *bufio.Reader, 
 		defer close(served)
 		_ = call.Serve(context.Background(), far, worktree.Handlers(l)) // what the caller sees is what counts
 	}()
-	l.Cleanup(func() { near.Close(); <-served })
+	l.calls = append(l.calls, func() { near.Close(); <-served })
 	r := bufio.NewReader(near)
 	return near, r, api.StartCall(near, r, method, params, result)
 }

@@ -13,7 +13,6 @@
 package app
 
 import (
-	"context"
 	"io"
 	"os"
 	"path/filepath"
@@ -41,14 +40,13 @@ func StdStreams(in, out, err *os.File) Streams {
 // App is the surroundings of one command.
 type App struct {
 	Streams
-	Version     string                         // build version of this program
-	Executable  string                         // path of this program; bangerd is looked for beside it
-	LookupEnv   func(string) (string, bool)    // as os.LookupEnv
-	Signals     *Interrupts                    // who is told of signals
-	Replace     func(argv, env []string) error // execve(2): on success it does not return
-	Paths       func() (config.Paths, error)   // where the daemon and its files are
-	NoStart     bool                           // --no-start: use a running daemon only
-	startDaemon func(context.Context, config.Paths) error
+	Version    string                         // build version of this program
+	Executable string                         // path of this program; bangerd is looked for beside it
+	LookupEnv  func(string) (string, bool)    // as os.LookupEnv
+	Signals    *Interrupts                    // who is told of signals
+	Replace    func(argv, env []string) error // execve(2): on success it does not return
+	Paths      func() (config.Paths, error)   // where the daemon and its files are
+	NoStart    bool                           // --no-start: use a running daemon only
 }
 
 // New returns the App of this process.
@@ -57,13 +55,12 @@ func New(version string) *App {
 	if err != nil {
 		exe = os.Args[0]
 	}
-	a := &App{
+	return &App{
 		Streams: StdStreams(os.Stdin, os.Stdout, os.Stderr), Version: version, Executable: exe,
-		LookupEnv: os.LookupEnv, Signals: NewInterrupts(),
+		LookupEnv: os.LookupEnv, Signals: NewInterrupts(os.Exit),
 		Replace: func(argv, env []string) error { return syscall.Exec(argv[0], argv, env) },
 		Paths:   func() (config.Paths, error) { return config.FindPaths(os.LookupEnv) },
 	}
-	return a
 }
 
 // Env returns an environment variable, empty when it is not set.

@@ -78,7 +78,7 @@ func (a *App) CompleteOperations(most int) Completion {
 		ops, err := c.OperationList(ctx)
 		names := make([]string, len(ops))
 		for i, v := range ops {
-			names[i] = v.ID + "\t" + v.Kind + " " + v.Subject
+			names[i] = strings.TrimSpace(v.ID + "\t" + v.Kind + " " + v.Subject)
 		}
 		return names, err
 	})

@@ -32,9 +32,10 @@ type Interrupts struct {
 	seen     int
 }
 
-// NewInterrupts returns an Interrupts that ends the process by os.Exit. It catches nothing until Run.
-func NewInterrupts() *Interrupts {
-	return &Interrupts{c: make(chan os.Signal, 8), exit: os.Exit}
+// NewInterrupts returns an Interrupts that ends the process by exit, which is os.Exit but in tests. It catches nothing until
+// Notify.
+func NewInterrupts(exit func(code int)) *Interrupts {
+	return &Interrupts{c: make(chan os.Signal, 8), exit: exit}
 }
 
 // Notify begins to catch signals. SIGPIPE is caught and ignored: a write to a pipe that nobody reads is an ordinary error

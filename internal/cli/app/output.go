@@ -27,10 +27,25 @@ type Output struct {
 // Flags declares -o, --format and -q on cmd.
 func (o *Output) Flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVarP(&o.Form, "output", "o", "table", "print as table, json or yaml")
+	o.Form = "table"
+	f.VarP((*formFlag)(&o.Form), "output", "o", "print as table, json or yaml")
 	f.StringVar(&o.Template, "format", "", "print each item with this Go template, such as '{{.Name}} {{.State}}'")
 	f.BoolVarP(&o.Quiet, "quiet", "q", false, "print names only")
 	cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "yaml"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// formFlag refuses an unknown form before anything is asked of the daemon.
+type formFlag string
+
+func (f *formFlag) String() string { return string(*f) }
+func (*formFlag) Type() string     { return "form" }
+
+func (f *formFlag) Set(v string) error {
+	if v != "table" && v != "json" && v != "yaml" {
+		return errkind.New(api.KindInvalid, "unknown output form %q", v)
+	}
+	*f = formFlag(v)
+	return nil
 }
 
 // Column is one column of a table.
@@ -124,10 +139,8 @@ func (o Output) print(w io.Writer, whole any, items func(each func(any, string) 
 		}
 		_, err = w.Write(b)
 		return true, err
-	case o.Form == "table", o.Form == "":
-		return false, nil
 	}
-	return true, errkind.WithHint(errkind.New(api.KindInvalid, "unknown output form %q", o.Form), "use table, json or yaml")
+	return false, nil
 }
 
 func orDash(s string) string {

@@ -16,7 +16,6 @@ type Progress struct {
 	w     io.Writer
 	tty   bool
 	quiet bool
-	dim   string
 
 	mu     sync.Mutex // the ticker redraws while stages change
 	stage  string

@@ -31,9 +31,9 @@ func newExport(a *app.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export [flags] VM", Short: "Bring the changes of a VM's workspace back", Args: app.Args(1, 1, "one VM"),
 		Long: `Export what has changed in a running VM's workspace since it was carried in: commits, staged, unstaged and untracked files alike, but
-not ignored ones. A patch, which is binary-safe and for "git apply", goes to standard output unless --output is given. --apply applies it to the working
-tree of the repository the workspace came from; on a conflict nothing there is changed. A bundle holds the guest's commits, a tar its
-files. The guest's own repository, index and stash stay as they are.`,
+not ignored ones. A patch, which is binary-safe and for "git apply", goes to standard output unless --output is given. --apply
+applies it to the working tree of the repository the workspace came from; on a conflict nothing there is changed. A bundle holds the
+guest's commits, a tar its files. The guest's own repository, index and stash stay as they are.`,
 		Example: `  banger vm workspace export web > web.patch
   banger vm workspace export --apply web
   banger vm workspace export --format bundle --output web.bundle web && git fetch web.bundle`,
