@@ -94,7 +94,11 @@ func defaultName(p api.KernelImport) string {
 	if p.Host {
 		return "host"
 	}
-	base := strings.TrimSuffix(filepath.Base(p.Deb+p.Path), ".deb")
+	from := p.Deb + p.Path
+	if p.Deb != "" && debFile(p.Deb) == "" {
+		from = strings.FieldsFunc(p.Deb, func(r rune) bool { return r == '=' || r == '/' })[0] // PACKAGE=VERSION, PACKAGE/SUITE
+	}
+	base := strings.TrimSuffix(filepath.Base(from), ".deb")
 	base, _, _ = strings.Cut(base, "_") // PACKAGE_VERSION_ARCH.deb
 	if flavour, ok := strings.CutPrefix(base, "linux-image-"); ok && p.Deb != "" {
 		words := slices.DeleteFunc(strings.Split(flavour, "-"), func(w string) bool {
