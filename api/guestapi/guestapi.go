@@ -247,6 +247,6 @@ type WorkOut struct {
 
 // WorkOutReply says what the export's bytes are.
 type WorkOutReply struct {
-	Format string     `json:"format"` // as asked; tar where patch was asked and the guest has no git: the host then makes the diff
+	Format string     `json:"format"` // as asked; tar where patch was asked and the guest has no git: then it is for workspace.PatchFromTar
 	Status WorkStatus `json:"status"` // the exact state that is exported
 }

@@ -16,17 +16,17 @@ import (
 	"github.com/banger-vm/banger/internal/workspace/gitcmd"
 )
 
-// What a tar has beside the working tree: the objects that were carried in, and the list of the files that were not.
+// What a tar has beside files: the objects that were carried in, and the list of the paths that have not changed since.
 const (
-	packPrefix = ".git/objects/pack/"
-	absentName = ".git/banger-absent"
-	maxAbsent  = 256 << 20 // bytes
+	packPrefix  = ".git/objects/pack/"
+	sameName    = ".git/banger-unchanged"
+	maxSameName = 256 << 20 // bytes
 )
 
 // PatchFromTar reads the tar that a guest without git sends in place of a patch, and writes the patch to w: the difference
-// between the tree baseTree and the files in the tar that no ignore rule leaves out. Rules and line ends are those of the
-// repository that repoPath is in; nothing is written there. The tree's objects are taken from the tar, which brings the pack
-// that was carried in, and from the repository.
+// between the tree baseTree and the same tree with the changes in the tar, less what an ignore rule leaves out. Rules and
+// line ends are those of the repository that repoPath is in; nothing is written there. The tree's objects are taken from
+// the tar, which brings the pack that was carried in, and from the repository.
 func PatchFromTar(ctx context.Context, repoPath, baseTree string, r io.Reader, w io.Writer) (err error) {
 	out, err := gitcmd.At(repoPath).Line(ctx, "rev-parse", "--path-format=absolute", "--git-dir", "--git-path", "objects")
 	if err != nil {
@@ -51,11 +51,11 @@ func PatchFromTar(ctx context.Context, repoPath, baseTree string, r io.Reader, w
 		return err
 	}
 	git = git.Set("core.looseCompression=0", "core.bigFileThreshold=16m", "core.sparseCheckout=false", "core.filemode=true")
-	absent, err := unpack(ctx, git, tree, r)
+	same, err := unpack(ctx, git, tree, r)
 	if err != nil {
 		return fmt.Errorf("read the export: %w", err)
 	}
-	return diff(ctx, git, baseTree, absent, w)
+	return diff(ctx, git, baseTree, same, w)
 }
 
 // skip makes git take the files at paths for unchanged though they are not there. A path that ends with a slash stands for
@@ -68,15 +68,15 @@ func skip(ctx context.Context, git gitcmd.Git, paths []string) error {
 	if err != nil {
 		return err
 	}
-	absent := make(map[string]bool)
+	same := make(map[string]bool)
 	for _, p := range paths {
-		absent[p] = true
+		same[p] = true
 	}
 	var list strings.Builder
 	for _, p := range all {
-		found := absent[p]
+		found := same[p]
 		for i, c := range []byte(p) {
-			found = found || c == '/' && absent[p[:i+1]]
+			found = found || c == '/' && same[p[:i+1]]
 		}
 		if found {
 			list.WriteString(p + "\x00")
@@ -85,13 +85,13 @@ func skip(ctx context.Context, git gitcmd.Git, paths []string) error {
 	return git.Run(ctx, strings.NewReader(list.String()), nil, "update-index", "-z", "--skip-worktree", "--stdin")
 }
 
-// diff writes the difference between the tree base and the working tree of git, in which absent paths count as unchanged.
-func diff(ctx context.Context, git gitcmd.Git, base string, absent []string, w io.Writer) error {
+// diff writes the difference between the tree base and the working tree of git, from which the same paths are missing.
+func diff(ctx context.Context, git gitcmd.Git, base string, same []string, w io.Writer) error {
 	if _, err := git.Output(ctx, "read-tree", "--end-of-options", base); err != nil {
 		return errkind.WithHint(errkind.New(api.KindPrecondition, "the tree %s that was carried in is not known here: %w", base, err),
 			"export a tar instead")
 	}
-	if err := skip(ctx, git, absent); err != nil {
+	if err := skip(ctx, git, same); err != nil {
 		return err
 	}
 	if _, err := git.Output(ctx, "add", "-A"); err != nil {
@@ -106,8 +106,8 @@ func diff(ctx context.Context, git gitcmd.Git, base string, absent []string, w i
 }
 
 // unpack unpacks a guest's tar below dir, and its packs into the private object directory of git. It returns the paths that
-// were never carried into the guest.
-func unpack(ctx context.Context, git gitcmd.Git, dir string, r io.Reader) (absent []string, err error) {
+// have not changed, and are not in the tar.
+func unpack(ctx context.Context, git gitcmd.Git, dir string, r io.Reader) (same []string, err error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -117,7 +117,7 @@ func unpack(ctx context.Context, git gitcmd.Git, dir string, r io.Reader) (absen
 		h, err := tr.Next()
 		if err == io.EOF {
 			_, err := io.Copy(io.Discard, r) // padding
-			return absent, err
+			return same, err
 		}
 		if err != nil {
 			return nil, err
@@ -126,10 +126,10 @@ func unpack(ctx context.Context, git gitcmd.Git, dir string, r io.Reader) (absen
 		case strings.HasPrefix(h.Name, packPrefix) && h.Typeflag == tar.TypeReg:
 			// Git checks every object of a pack that it indexes; an index from the guest would be believed.
 			err = git.Run(ctx, tr, nil, "index-pack", "--stdin", "--keep")
-		case h.Name == absentName && h.Typeflag == tar.TypeReg && h.Size <= maxAbsent:
+		case h.Name == sameName && h.Typeflag == tar.TypeReg && h.Size <= maxSameName:
 			var list []byte
 			list, err = io.ReadAll(tr)
-			absent = strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00")
+			same = strings.Split(strings.TrimSuffix(string(list), "\x00"), "\x00")
 		default:
 			err = unpackEntry(root, h, tr)
 		}

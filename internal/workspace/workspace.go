@@ -5,7 +5,7 @@
 // by git, which refuses a path that leads out of the repository, through a symbolic link, or into .git. A tar is unpacked
 // into a private directory, and nothing in it is read as configuration.
 //
-// Where the guest has no git, its export of a patch is a tar of the working tree, and [PatchFromTar] makes the patch here.
+// Where the guest has no git, its export of a patch is a tar of the changed files, and [PatchFromTar] makes the patch here.
 package workspace
 
 import (

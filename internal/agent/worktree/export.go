@@ -28,11 +28,11 @@ func (p *present) exporter(w guestapi.WorkOut) (func(context.Context, io.Writer)
 	case w.Format == "tar" && p.status.Git:
 		return p.tarTree, "tar", nil
 	case w.Format == "tar":
-		return func(_ context.Context, out io.Writer) error { return p.tarFiles(out, false) }, "tar", nil
+		return p.tarFiles, "tar", nil
 	case w.Format == "patch" && p.status.Git:
 		return p.patch, "patch", nil
 	case w.Format == "patch":
-		return func(_ context.Context, out io.Writer) error { return p.tarFiles(out, true) }, "tar", nil
+		return p.tarChanges, "tar", nil
 	case w.Format != "bundle":
 		return nil, "", errkind.WithHint(errkind.New(api.KindInvalid, "bad export format %q", w.Format), "it is patch, bundle or tar")
 	case !p.status.Git:
@@ -129,75 +129,90 @@ func (p *present) tarTree(ctx context.Context, w io.Writer) error {
 			return fmt.Errorf("export %q: %w", path, err)
 		}
 		if err := t.file(p.path, path, &st); err != nil {
-			return fmt.Errorf("export %q: %w", path, err)
+			return err
 		}
 	}
 	return t.Close()
 }
 
-// absentName is the name of the list that tarAbsent writes.
-const absentName = ".git/banger-absent"
-
-// tarFiles writes every file of the working tree, ignored ones too, and with packs also what the host needs to make the patch:
-// the objects that were carried in, and a list of the files that were not.
-func (p *present) tarFiles(w io.Writer, packs bool) error {
+// tarFiles writes every file of the working tree, ignored ones too.
+func (p *present) tarFiles(_ context.Context, w io.Writer) error {
 	t := tarWriter{tar.NewWriter(w)}
-	if packs {
-		if err := p.tarAbsent(t); err != nil {
-			return err
-		}
-		names, err := filepath.Glob(filepath.Join(escapeGlob(p.path), ".git/objects/pack/*.pack"))
-		if err != nil {
-			return err
-		}
-		for _, name := range names {
-			var st unix.Stat_t
-			if err := unix.Lstat(name, &st); err != nil {
-				return err
-			}
-			if err := t.file(p.path, strings.TrimPrefix(name, p.path+"/"), &st); err != nil {
-				return err
-			}
-		}
-	}
-	err := eachFile(p.path, func(path string, st *unix.Stat_t) error {
-		if err := t.file(p.path, path, st); err != nil {
-			return fmt.Errorf("export %q: %w", path, err)
-		}
-		return nil
-	})
+	err := eachFile(p.path, func(path string, st *unix.Stat_t) error { return t.file(p.path, path, st) })
 	return errors.Join(err, t.Close())
 }
 
-// tarAbsent writes the list of paths that the base tree has and that were not carried in, each ended by a NUL: they are
-// outside a sparse checkout, and not deleted.
-func (p *present) tarAbsent(t tarWriter) error {
-	var list strings.Builder
-	err := p.eachNoted(func(path string, _ noted, ok bool) {
-		if !ok {
-			list.WriteString(path + "\x00")
+// sameName is the name of a list of paths, each ended by a NUL: see tarChanges.
+const sameName = ".git/banger-unchanged"
+
+// tarChanges writes what the host needs to make a patch: the objects that were carried in, the files that may have
+// changed, ignored ones too, and a list of the paths that are as they were, among them those outside a sparse checkout.
+func (p *present) tarChanges(_ context.Context, w io.Writer) error {
+	t := tarWriter{tar.NewWriter(w)}
+	packs, err := os.ReadDir(filepath.Join(p.path, packDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTDIR) {
+		return err
+	}
+	for _, d := range packs {
+		if filepath.Ext(d.Name()) != ".pack" {
+			continue
+		}
+		name := filepath.Join(packDir, d.Name())
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(p.path, name), &st); err != nil {
+			return err
+		}
+		if err := t.file(p.path, name, &st); err != nil {
+			return err
+		}
+	}
+	was := make(map[string]noted)
+	var same strings.Builder
+	err = p.eachNoted(func(path string, n noted, ok bool) {
+		if ok {
+			was[path] = n
+		} else {
+			same.WriteString(path + "\x00")
 		}
 	})
-	if err != nil || list.Len() == 0 {
+	if err != nil {
 		return err
 	}
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: absentName, Mode: 0o644, Size: int64(list.Len()), Format: tar.FormatGNU}
-	if err := t.WriteHeader(h); err != nil {
+	err = eachFile(p.path, func(path string, st *unix.Stat_t) error {
+		if n, ok := was[path]; ok && !n.changed(st) {
+			same.WriteString(path + "\x00")
+			return nil
+		}
+		return t.file(p.path, path, st)
+	})
+	if err != nil {
 		return err
 	}
-	_, err = io.WriteString(t, list.String())
-	return err
+	return errors.Join(t.text(sameName, same.String()), t.Close())
 }
 
-var globEscaper = strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`)
-
-func escapeGlob(path string) string { return globEscaper.Replace(path) }
+// packDir is where a repository has its packs.
+const packDir = ".git/objects/pack"
 
 // tarWriter writes a tar of files.
 type tarWriter struct{ *tar.Writer }
 
+func (t tarWriter) text(name, text string) error {
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: name, Mode: 0o644, Size: int64(len(text)), Format: tar.FormatGNU}
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := io.WriteString(t, text)
+	return err
+}
+
 // file adds the file at path below root. A file that shrinks while it is read is an error.
-func (t tarWriter) file(root, path string, st *unix.Stat_t) error {
+func (t tarWriter) file(root, path string, st *unix.Stat_t) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("export %q: %w", path, err)
+		}
+	}()
 	h := &tar.Header{
 		Typeflag: tar.TypeReg, Name: path, Mode: int64(st.Mode & 0o777), Size: st.Size,
 		ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatGNU,

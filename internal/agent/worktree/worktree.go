@@ -16,7 +16,7 @@
 // removed. Git runs without hooks, and without git-lfs, which would keep a file's content to itself.
 //
 // Git is used where the guest has it, and nothing else is needed. Without it unpacking is the same; status compares stat
-// data with those that were noted at unpacking, and errs on the side of changed; a patch becomes a tar of the working tree,
+// data with those that were noted at unpacking, and errs on the side of changed; a patch becomes a tar of the changed files,
 // of which the host makes the patch.
 //
 // The calls share no state and may run at the same time.

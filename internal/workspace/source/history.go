@@ -92,17 +92,21 @@ func shallowCommits(path string) (map[string]bool, error) {
 
 // eachParents calls walk with a function that asks one git process for the parents of a commit, again and again.
 func (s *Source) eachParents(ctx context.Context, walk func(func(string) ([]string, error)) error) error {
-	ask, question := io.Pipe()
+	// A pipe of the system's, so that a git that dies is noticed though nothing is asked of it.
+	ask, question, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer ask.Close()
 	answer, reply := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
 		err := s.git.Run(ctx, ask, reply, "cat-file", "--batch")
-		ask.Close() // ends a question that nobody hears
 		reply.CloseWithError(errors.Join(err, io.ErrUnexpectedEOF))
 		ended <- err
 	}()
 	r := bufio.NewReader(answer)
-	err := walk(func(id string) ([]string, error) {
+	err = walk(func(id string) ([]string, error) {
 		if _, err := io.WriteString(question, id+"\n"); err != nil {
 			return nil, err
 		}
