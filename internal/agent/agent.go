@@ -22,6 +22,8 @@ import (
 	"github.com/banger-vm/banger/internal/agent/control"
 	"github.com/banger-vm/banger/internal/agent/facts"
 	"github.com/banger-vm/banger/internal/agent/proc"
+	"github.com/banger-vm/banger/internal/agent/run"
+	"github.com/banger-vm/banger/internal/agent/sshserver"
 	"github.com/banger-vm/banger/internal/errkind"
 )
 
@@ -34,6 +36,9 @@ type Agent struct {
 	identity identity
 	sup      *proc.Supervisor
 
+	commands  *run.Service // every command in the guest, SSH's too
+	sshServer *sshserver.Server
+
 	root    *milestone // the guest's own root is entered
 	usable  *milestone // commands may run: disks have their size, the network is up if it ever will be
 	network *milestone
@@ -43,11 +48,16 @@ type Agent struct {
 }
 
 func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
-	return &Agent{
+	a := &Agent{
 		cfg: cfg, version: version, log: log, journal: j, sup: proc.New(),
 		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
 		root:     newMilestone(), usable: newMilestone(), network: newMilestone(), ssh: newMilestone(),
 	}
+	a.commands = run.New(a.sup, a.identity.environ)
+	a.sshServer = sshserver.New(sshserver.Config{
+		HostKey: a.identity.hostKeyPEM, AuthorizedKeys: a.identity.authorizedKeys, Run: a.commands, Log: log,
+	})
+	return a
 }
 
 // milestone is decided once: reached or not.
@@ -134,7 +144,7 @@ func (a *Agent) begin(ctx context.Context) {
 	a.usable.decide(true)
 	boot.Settle(a.cfg, a.journal)
 	a.journal.Phase("settled")
-	a.ssh.decide(false)
+	go a.listenSSH(ctx)
 	boot.LoadLate(a.cfg, a.journal)
 }
 
@@ -158,6 +168,18 @@ func (i *identity) replace(n guestapi.Identity) {
 	if n.Env != nil {
 		i.env = n.Env
 	}
+}
+
+func (i *identity) authorizedKeys() []string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.keys
+}
+
+func (i *identity) hostKeyPEM() []byte {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return []byte(i.hostKey)
 }
 
 func (i *identity) environ() []string {

@@ -18,7 +18,6 @@ import (
 	"github.com/banger-vm/banger/internal/agent/facts"
 	"github.com/banger-vm/banger/internal/agent/files"
 	"github.com/banger-vm/banger/internal/agent/power"
-	"github.com/banger-vm/banger/internal/agent/run"
 	"github.com/banger-vm/banger/internal/agent/worktree"
 )
 
@@ -33,7 +32,7 @@ func (a *Agent) handlers() map[string]call.Handler {
 		guestapi.MethodPowerOff: a.handlePowerOff,
 	}
 	for _, more := range []map[string]call.Handler{
-		run.New(a.sup, a.identity.environ).Handlers(), files.Handlers(), dialer.Handlers(), worktree.Handlers(a.sup),
+		a.commands.Handlers(), a.sshServer.Handlers(), files.Handlers(), dialer.Handlers(), worktree.Handlers(a.sup),
 	} {
 		maps.Copy(all, more)
 	}
