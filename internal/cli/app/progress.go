@@ -22,28 +22,31 @@ type Progress struct {
 	begun  time.Time
 	amount string
 	shown  int // stages of the watched operation that have been printed
-	ticker *time.Ticker
-	done   chan struct{}
 }
 
 // Progress returns a Progress; a quiet one shows nothing. The caller must End it.
 func (a *App) Progress(quiet bool) *Progress {
-	p := &Progress{w: a.Err, tty: a.ErrTTY && a.Env("TERM") != "dumb", quiet: quiet}
+	p := &Progress{w: a.Err, tty: a.ErrTTY && a.Env("TERM") != "dumb", quiet: quiet, stop: func() {}}
 	if p.tty && !quiet {
-		p.ticker, p.done = time.NewTicker(100*time.Millisecond), make(chan struct{})
-		go p.redraw()
+		done := make(chan struct{})
+		p.stop = sync.OnceFunc(func() { close(done) })
+		go p.redraw(done)
 	}
 	return p
 }
 
-func (p *Progress) redraw() {
+// redraw keeps the time of the present stage going.
+func (p *Progress) redraw(done <-chan struct{}) {
+	const every = 100 * time.Millisecond
+	tick := time.NewTicker(every)
+	defer tick.Stop()
 	for {
 		select {
-		case <-p.ticker.C:
+		case <-tick.C:
 			p.mu.Lock()
 			p.drawLocked()
 			p.mu.Unlock()
-		case <-p.done:
+		case <-done:
 			return
 		}
 	}
@@ -101,16 +104,12 @@ func (p *Progress) Update(op api.Operation) {
 	p.drawLocked()
 }
 
-// End ends the present stage and the display.
+// End ends the present stage and the display; it may be called again.
 func (p *Progress) End() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.endLocked()
-	if p.ticker != nil {
-		p.ticker.Stop()
-		close(p.done)
-		p.ticker = nil
-	}
+	p.stop()
 }
 
 // Drop forgets the present stage without a line, because it failed.
