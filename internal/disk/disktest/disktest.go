@@ -46,15 +46,15 @@ type Check struct {
 // BaseSize is the size of the bases that checks use, in bytes: data, a hole, data.
 const BaseSize = 8 << 20
 
-// errSkip is a check that has not what it needs.
-var errSkip = errors.New("skip")
+// ErrSkip is what a check returns that has not what it needs. It wraps the reason.
+var ErrSkip = errors.New("skip")
 
 // Run runs every check as a subtest, each with an Env of its own.
 func Run(t *testing.T, newEnv func(t *testing.T) Env) {
 	for _, c := range Checks() {
 		t.Run(c.Name, func(t *testing.T) {
 			err := c.Run(t.Context(), newEnv(t))
-			if errors.Is(err, errSkip) {
+			if errors.Is(err, ErrSkip) {
 				t.Skip(err)
 			}
 			if err != nil {
@@ -402,7 +402,7 @@ func leftover(ctx context.Context, e Env) error {
 
 func full(ctx context.Context, e Env) error {
 	if e.Full == "" {
-		return fmt.Errorf("%w: no file system to fill: mounting one takes root", errSkip)
+		return fmt.Errorf("%w: no file system to fill: mounting one takes root", ErrSkip)
 	}
 	v, content, err := e.base("a")
 	if err != nil {
