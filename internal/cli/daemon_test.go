@@ -15,6 +15,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/cli/fakedaemon"
 	"github.com/banger-vm/banger/internal/config"
+	"github.com/banger-vm/banger/internal/host"
 )
 
 // testDaemon is this test binary in the part of bangerd: it notes its start, serves daemon.ping and daemon.stop, and ends.
@@ -106,7 +107,7 @@ func TestDaemonOnDemand(t *testing.T) {
 		}
 		line().ok("daemon", "stop")
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(starts)))
-		if err := syscall.Kill(pid, 0); err == nil {
+		if _, err := host.StartTime(pid); err == nil {
 			t.Errorf("the daemon %d still runs after stop", pid)
 		}
 		if got := line().ok("daemon", "stop"); !strings.Contains(got.stderr, "was not running") {

@@ -16,6 +16,7 @@ type Progress struct {
 	w     io.Writer
 	tty   bool
 	quiet bool
+	stop  func() // ends the redrawing
 
 	mu     sync.Mutex // the ticker redraws while stages change
 	stage  string

@@ -142,16 +142,14 @@ func (o *options) open(ctx context.Context) (*source.Source, error) {
 		path = "."
 	}
 	repo, err := source.Inspect(ctx, path, o.source.Options)
-	if err != nil && o.path == "" {
-		s := o.source
-		if errkind.Is(err, api.KindNotFound) && s.Branch == "" && s.From == "" && !s.IncludeUntracked && o.patch == "" && !o.apply {
-			return nil, nil // a plain machine
-		}
-		if errkind.Hint(err) == "" {
-			err = errkind.WithHint(err, "for a machine without a repository say --no-workspace")
-		}
-	}
-	if err != nil {
+	s := o.source
+	plain := o.path == "" && s.Branch == "" && s.From == "" && !s.IncludeUntracked && o.patch == "" && !o.apply
+	switch {
+	case plain && errkind.Is(err, api.KindNotFound):
+		return nil, nil // not in a repository, and nothing says that there should be one
+	case err != nil && errkind.Hint(err) == "":
+		return nil, errkind.WithHint(err, "PATH is a directory in a git repository; for a machine without one say --no-workspace")
+	case err != nil:
 		return nil, err
 	}
 	return source.Open(ctx, repo)
