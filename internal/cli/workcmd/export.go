@@ -130,7 +130,7 @@ func PatchFile(a *app.App, vm api.VM) (string, error) {
 	if err := host.PrivateDir(paths.PatchesDir()); err != nil {
 		return "", err
 	}
-	base := fmt.Sprintf("%s-%s-%s", filepath.Base(vm.Workspace.GuestPath), vm.Name, time.Now().Format("20060102-150405"))
+	base := fmt.Sprintf("%s-%s-%s", filepath.Base(vm.Workspace.GuestPath), vm.Name, time.Now().UTC().Format("20060102T150405Z"))
 	for n := 0; ; n++ {
 		name := filepath.Join(paths.PatchesDir(), base+".patch")
 		if n > 0 {
