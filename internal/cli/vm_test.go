@@ -533,4 +533,16 @@ func TestDial(t *testing.T) {
 			t.Error(diff)
 		}
 	}
+	t.Run("ssh ends it by a signal, and it ends quietly", func(t *testing.T) {
+		d.On(api.MethodVMDial, func(c *fakedaemon.Call) { c.Reply(nil); io.WriteString(c, "SSH-2.0"); c.HangUp() })
+		c := banger(t, d)
+		in, feed := io.Pipe()
+		defer feed.Close()
+		out := &waitFor{want: "SSH-2.0", found: make(chan struct{})}
+		c.app.In, c.app.Out = in, out
+		go func() { <-out.found; c.signal(syscall.SIGHUP) }()
+		if c.run("vm", "dial", "--ssh", "web"); c.code != 129 || c.stderr != "" {
+			t.Errorf("exit status %d, %s", c.code, c.stderr)
+		}
+	})
 }

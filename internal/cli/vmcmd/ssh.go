@@ -144,7 +144,12 @@ func runDial(ctx context.Context, o *dialOptions) error {
 		return err
 	}
 	defer conn.Close()
-	return pipe(o.app, conn)
+	err = pipe(o.app, conn)
+	var sig app.SignalError
+	if errors.As(err, &sig) { // it is how ssh ends its ProxyCommand, and no news
+		return app.ExitError{Code: app.ExitCode(err)}
+	}
+	return err
 }
 
 // pipe copies both ways until the guest has said everything. The end of the input is passed on and is not the end.
