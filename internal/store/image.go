@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"database/sql"
 
+	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 )
 
@@ -20,7 +22,9 @@ var kernels = table[banger.Kernel]{
 
 // PutImage stores a new image. A name or id that is taken is of kind exists.
 func (s *Store) PutImage(ctx context.Context, image banger.Image) error {
-	return images.insert(ctx, s.write, image)
+	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		return []api.Event{{Type: api.EventImageCreated, ID: string(image.ID), Name: image.Name}}, images.insert(ctx, tx, image)
+	})
 }
 
 // GetImage returns the image that ref means; see [Store.GetVM].
@@ -36,13 +40,27 @@ func (s *Store) ListImages(ctx context.Context) ([]banger.Image, error) {
 // UpdateImage changes the image with the exact id in one transaction and returns it as it is then. An error from fn
 // changes nothing and is returned as it is. fn must not call the store.
 func (s *Store) UpdateImage(ctx context.Context, id banger.ImageID, fn func(*banger.Image) error) (banger.Image, error) {
-	return images.update(ctx, s.write, string(id), fn)
+	var image banger.Image
+	err := inTx(ctx, s.write, func(tx *sql.Tx) (err error) {
+		image, err = images.update(ctx, tx, string(id), fn)
+		return err
+	})
+	if err != nil {
+		return banger.Image{}, mapError(ctx, err)
+	}
+	return image, nil
 }
 
 // DeleteImage forgets the image with the exact id. One that is not there is no error; one that a VM uses is of kind
 // precondition.
 func (s *Store) DeleteImage(ctx context.Context, id banger.ImageID) error {
-	return images.delete(ctx, s.write, string(id))
+	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		image, found, err := images.delete(ctx, tx, string(id))
+		if !found {
+			return nil, err
+		}
+		return []api.Event{{Type: api.EventImageDeleted, ID: string(id), Name: image.Name}}, nil
+	})
 }
 
 // ImagesUsingKernel returns the names of the images that name the kernel, sorted.
@@ -52,7 +70,9 @@ func (s *Store) ImagesUsingKernel(ctx context.Context, name string) ([]string, e
 
 // PutKernel stores a new kernel. A name or id that is taken is of kind exists.
 func (s *Store) PutKernel(ctx context.Context, kernel banger.Kernel) error {
-	return kernels.insert(ctx, s.write, kernel)
+	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		return []api.Event{{Type: api.EventKernelCreated, ID: string(kernel.ID), Name: kernel.Name}}, kernels.insert(ctx, tx, kernel)
+	})
 }
 
 // GetKernel returns the kernel that ref means; see [Store.GetVM].
@@ -68,5 +88,11 @@ func (s *Store) ListKernels(ctx context.Context) ([]banger.Kernel, error) {
 // DeleteKernel forgets the kernel with the exact id. One that is not there is no error; one that a VM uses is of kind
 // precondition.
 func (s *Store) DeleteKernel(ctx context.Context, id banger.KernelID) error {
-	return kernels.delete(ctx, s.write, string(id))
+	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		kernel, found, err := kernels.delete(ctx, tx, string(id))
+		if !found {
+			return nil, err
+		}
+		return []api.Event{{Type: api.EventKernelDeleted, ID: string(id), Name: kernel.Name}}, nil
+	})
 }

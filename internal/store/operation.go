@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -11,12 +12,38 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 )
 
-// PutOperation stores the operation, in place of the one with its id if there is one.
+// PutOperation stores the operation, in place of the one with its id if there is one. Its beginning and its end are events.
 func (s *Store) PutOperation(ctx context.Context, op api.Operation) error {
-	if err := putOperation(ctx, s.write, op); err != nil {
+	err := s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		var before sql.NullString
+		err := tx.QueryRowContext(ctx, "SELECT state FROM operation WHERE id = ?", op.ID).Scan(&before)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return nil, err
+		}
+		return operationEvents(before.String, op), putOperation(ctx, tx, op)
+	})
+	if err != nil {
 		return fmt.Errorf("store operation %s: %w", op.ID, mapError(ctx, err))
 	}
 	return nil
+}
+
+// operationEvents tells what is new about op, whose state was before, or empty.
+func operationEvents(before string, op api.Operation) []api.Event {
+	e := api.Event{ID: op.ID, Name: op.Subject, State: string(op.State), Kind: op.Kind}
+	if op.Error != nil {
+		e.Message = op.Error.Message
+	}
+	var events []api.Event
+	if before == "" {
+		e.Type = api.EventOperationBegun
+		events = append(events, e)
+	}
+	if op.State.Done() && !api.OperationState(before).Done() {
+		e.Type = api.EventOperationEnded
+		events = append(events, e)
+	}
+	return events
 }
 
 func putOperation(ctx context.Context, q querier, op api.Operation) error {
@@ -78,20 +105,21 @@ func (s *Store) PruneOperations(ctx context.Context, keep int) error {
 // daemon's start: nothing runs them any more.
 func (s *Store) InterruptOperations(ctx context.Context) ([]api.Operation, error) {
 	var ops []api.Operation
-	err := inTx(ctx, s.write, func(tx *sql.Tx) error {
-		var err error
+	err := s.writes(ctx, func(tx *sql.Tx) (events []api.Event, err error) {
 		ops, err = scanDocs[api.Operation](ctx, tx,
 			"SELECT doc FROM operation WHERE state = 'running' ORDER BY created, rowid")
 		if err != nil {
-			return err
+			return nil, err
 		}
 		for i := range ops {
+			before := string(ops[i].State)
 			interrupt(&ops[i])
 			if err := putOperation(ctx, tx, ops[i]); err != nil {
-				return err
+				return nil, err
 			}
+			events = append(events, operationEvents(before, ops[i])...)
 		}
-		return nil
+		return events, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("interrupt operations: %w", mapError(ctx, err))

@@ -19,6 +19,11 @@
 // connections, see the last commit, and never wait for the writer. A function given to an update method runs inside the
 // write transaction: it only changes the record it is given, and must not call the store.
 //
+// # Events
+//
+// A change that others may want to know of is stored together with the event that tells it ([api.Event]): so events are in
+// the order of the changes, none is missing, and none tells of what was rolled back. The latest ten thousand are remembered.
+//
 // # Migrations
 //
 // The files of migrations/ are applied in the order of their numbers, each in a transaction of its own, and
@@ -47,6 +52,7 @@ type Store struct {
 	write *sql.DB // one connection
 	read  *sql.DB // any number, query only
 	fresh bool
+	bell  bell // rung when events were stored
 }
 
 // Open opens the database at path, which it creates (mode 0600) and migrates as needed. The directory must exist. A file

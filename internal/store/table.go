@@ -38,13 +38,13 @@ func (r record) columns(doc []byte) []any {
 	return append([]any{r.id, r.name, r.created.UnixNano(), string(doc)}, r.extra...)
 }
 
-func (t table[T]) insert(ctx context.Context, db *sql.DB, v T) error {
+func (t table[T]) insert(ctx context.Context, tx *sql.Tx, v T) error {
 	doc, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
 	r := t.row(v)
-	_, err = db.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (id, name, created, doc%s) VALUES (?, ?, ?, ?%s)",
+	_, err = tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO %s (id, name, created, doc%s) VALUES (?, ?, ?, ?%s)",
 		t.name, t.extra, strings.Repeat(", ?", len(r.extra))), r.columns(doc)...)
 	if err != nil {
 		return fmt.Errorf("store %s %q: %w", t.noun, r.name, t.conflict(ctx, r, err))
@@ -53,27 +53,20 @@ func (t table[T]) insert(ctx context.Context, db *sql.DB, v T) error {
 }
 
 // update changes the record with the exact id: fn gets a copy and changes it; an error from fn changes nothing.
-func (t table[T]) update(ctx context.Context, db *sql.DB, id string, fn func(*T) error) (T, error) {
-	var v T
-	err := inTx(ctx, db, func(tx *sql.Tx) error {
-		docs, err := t.scan(ctx, tx, "WHERE id = ?", id)
-		if err != nil {
-			return err
-		}
-		if len(docs) == 0 {
-			return t.notFound(id)
-		}
-		if err := fn(&docs[0]); err != nil {
-			return err
-		}
-		v = docs[0]
-		return t.replace(ctx, tx, id, v)
-	})
+func (t table[T]) update(ctx context.Context, tx *sql.Tx, id string, fn func(*T) error) (T, error) {
+	var zero T
+	docs, err := t.scan(ctx, tx, "WHERE id = ?", id)
 	if err != nil {
-		var zero T
-		return zero, mapError(ctx, err)
+		return zero, err
 	}
-	return v, nil
+	if len(docs) == 0 {
+		return zero, t.notFound(id)
+	}
+	v := docs[0]
+	if err := fn(&v); err != nil {
+		return zero, err
+	}
+	return v, t.replace(ctx, tx, id, v)
 }
 
 func (t table[T]) replace(ctx context.Context, tx *sql.Tx, id string, v T) error {
@@ -141,16 +134,19 @@ func (t table[T]) scan(ctx context.Context, q querier, clause string, args ...an
 	return scanDocs[T](ctx, q, "SELECT doc FROM "+t.name+" "+clause, args...)
 }
 
-func (t table[T]) delete(ctx context.Context, db *sql.DB, id string) error {
-	_, err := db.ExecContext(ctx, "DELETE FROM "+t.name+" WHERE id = ?", id)
-	if violates(err, sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY) {
-		return errkind.WithHint(errkind.New(api.KindPrecondition, "delete %s %q: a VM still uses it", t.noun, id),
+// delete forgets the record with the exact id and returns it; found is false if there was none.
+func (t table[T]) delete(ctx context.Context, tx *sql.Tx, id string) (v T, found bool, err error) {
+	docs, err := scanDocs[T](ctx, tx, "DELETE FROM "+t.name+" WHERE id = ? RETURNING doc", id)
+	switch {
+	case violates(err, sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY):
+		return v, false, errkind.WithHint(errkind.New(api.KindPrecondition, "delete %s %q: a VM still uses it", t.noun, id),
 			"delete the VMs that use it first; `banger vm list` shows them")
+	case err != nil:
+		return v, false, fmt.Errorf("delete %s %q: %w", t.noun, id, mapError(ctx, err))
+	case len(docs) == 0:
+		return v, false, nil
 	}
-	if err != nil {
-		return fmt.Errorf("delete %s %q: %w", t.noun, id, mapError(ctx, err))
-	}
-	return nil
+	return docs[0], true, nil
 }
 
 // conflict explains the constraint that record r met.

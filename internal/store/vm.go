@@ -2,6 +2,10 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
@@ -27,7 +31,9 @@ func orNull[ID ~string](id ID) any {
 // CreateVM stores a new VM. A name or id that is taken is of kind exists; an image or kernel id that no record has is of
 // kind not-found.
 func (s *Store) CreateVM(ctx context.Context, vm banger.VM) error {
-	return vms.insert(ctx, s.write, vm)
+	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		return []api.Event{vmEvent(api.EventVMCreated, vm)}, vms.insert(ctx, tx, vm)
+	})
 }
 
 // GetVM returns the VM that ref means: its name, its id, or a prefix that only its id has; a name wins. Kinds: not-found,
@@ -45,21 +51,69 @@ func (s *Store) ListVMs(ctx context.Context) ([]banger.VM, error) {
 // nothing and is returned as it is. A state that may not follow the one before ([banger.State.CanBecome]) is an error of
 // kind internal. fn must not call the store.
 func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, fn func(*banger.VM) error) (banger.VM, error) {
-	return vms.update(ctx, s.write, string(id), func(vm *banger.VM) error {
-		before := vm.State
-		if err := fn(vm); err != nil {
-			return err
-		}
-		if vm.State != before && !before.CanBecome(vm.State) {
-			return errkind.New(api.KindInternal, "VM %q cannot go from %s to %s", vm.Name, before, vm.State)
-		}
-		return nil
+	var vm banger.VM
+	err := s.writes(ctx, func(tx *sql.Tx) (events []api.Event, err error) {
+		vm, err = vms.update(ctx, tx, string(id), func(vm *banger.VM) error {
+			before := *vm
+			if err := fn(vm); err != nil {
+				return err
+			}
+			if vm.State != before.State && !before.State.CanBecome(vm.State) {
+				return errkind.New(api.KindInternal, "VM %q cannot go from %s to %s", vm.Name, before.State, vm.State)
+			}
+			events = vmEvents(before, *vm)
+			return nil
+		})
+		return events, err
 	})
+	if err != nil {
+		return banger.VM{}, mapError(ctx, err)
+	}
+	return vm, nil
 }
+
+func vmEvent(t api.EventType, vm banger.VM) api.Event {
+	return api.Event{Type: t, ID: string(vm.ID), Name: vm.Name, State: vm.State.String()}
+}
+
+// vmEvents tells what is different between a VM before and after.
+func vmEvents(before, after banger.VM) []api.Event {
+	var events []api.Event
+	if before.State != after.State {
+		e := vmEvent(api.EventVMState, after)
+		e.Before = before.State.String()
+		if after.LastError != before.LastError {
+			e.Message = after.LastError
+		}
+		events = append(events, e)
+	}
+	if !reflect.DeepEqual(before.Spec, after.Spec) {
+		events = append(events, vmEvent(api.EventVMChanged, after))
+	}
+	if !slices.EqualFunc(before.Conditions, after.Conditions, sameCondition) {
+		e := vmEvent(api.EventVMCondition, after)
+		for _, c := range after.Conditions {
+			e.Message = strings.TrimPrefix(e.Message+"; "+c.Type+": "+c.Message, "; ")
+		}
+		events = append(events, e)
+	}
+	if !reflect.DeepEqual(before.Workspace, after.Workspace) {
+		events = append(events, vmEvent(api.EventVMWorkspace, after))
+	}
+	return events
+}
+
+func sameCondition(a, b banger.Condition) bool { return a.Type == b.Type && a.Message == b.Message }
 
 // DeleteVM forgets the VM with the exact id. One that is not there is no error.
 func (s *Store) DeleteVM(ctx context.Context, id banger.VMID) error {
-	return vms.delete(ctx, s.write, string(id))
+	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		vm, found, err := vms.delete(ctx, tx, string(id))
+		if !found {
+			return nil, err
+		}
+		return []api.Event{vmEvent(api.EventVMDeleted, vm)}, nil
+	})
 }
 
 // VMsUsingImage returns the names of the VMs that were made from the image, sorted.
