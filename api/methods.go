@@ -8,6 +8,7 @@ const (
 	MethodStop              = "daemon.stop"
 	MethodDoctor            = "daemon.doctor"
 	MethodConfig            = "daemon.config"
+	MethodEvents            = "daemon.events"
 	MethodVMBegin           = "vm.create.begin"
 	MethodVMStatus          = "vm.create.status"
 	MethodVMCancel          = "vm.create.cancel"

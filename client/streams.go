@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"github.com/banger-vm/banger/api"
@@ -179,6 +180,36 @@ func (d *download) next() {
 			d.err = err
 		} else if st.Code != 0 || st.Error != "" {
 			d.err = &api.Error{Kind: api.KindGuest, Message: d.doing + ": " + exitText(st)}
+		}
+	}
+}
+
+// Events calls each with every event that p asks for, in order, until the stream ends, ctx ends, or each returns an error,
+// which is returned. It returns the place to resume from, for p.After: what each has seen was before it. A connection that
+// is cut is an error of kind unavailable; the daemon may have been restarted, and the place is still good.
+func (c *Client) Events(ctx context.Context, p api.Events, each func(api.Event) error) (resume int64, err error) {
+	var reply api.EventsReply
+	s, err := c.open(ctx, api.MethodEvents, p, &reply)
+	if err != nil {
+		return p.After, err
+	}
+	defer s.Close()
+	last := reply.Last
+	if last == 0 {
+		last = -1 // nothing has happened yet: 0 would skip what happens until the next call
+	}
+	for {
+		var e api.Event
+		err := api.ReadLine(s.r, &e)
+		switch {
+		case errors.Is(err, io.EOF) && !p.Follow:
+			return last, nil
+		case err != nil:
+			return last, s.failure("follow events", err)
+		}
+		last = e.Seq
+		if err := each(e); err != nil {
+			return last, err
 		}
 	}
 }

@@ -95,6 +95,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}
 	d.server = rpcserver.New(rpcserver.Methods(rpcserver.Services{
 		Daemon: d, VMs: d.vms, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
+		Events: d.store,
 	}), authorize, d.log)
 	return d, nil
 }

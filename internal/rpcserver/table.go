@@ -45,12 +45,14 @@ type Services struct {
 	Images  Images
 	Kernels Kernels
 	Ops     *opstate.Registry
+	Events  Events
 }
 
 // Methods returns the method table: every method of package api, once.
 func Methods(s Services) []Method {
 	var table []Method
 	table = append(table, daemonMethods(s)...)
+	table = append(table, eventMethods(s)...)
 	table = append(table, vmMethods(s)...)
 	table = append(table, guestMethods(s)...)
 	table = append(table, workspaceMethods(s)...)

@@ -205,3 +205,16 @@ func (a *App) StopDaemon(ctx context.Context) error {
 		}
 	}
 }
+
+// AwaitDaemon returns a client once a daemon answers, however long that takes. It does not start one.
+func (a *App) AwaitDaemon(ctx context.Context) (*client.Client, error) {
+	for wait := newBackoff(); ; {
+		c, err := a.RunningClient(ctx, false)
+		if !errors.Is(err, client.ErrNotRunning) {
+			return c, err
+		}
+		if err := wait.pause(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
