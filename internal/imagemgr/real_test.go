@@ -150,6 +150,7 @@ func TestMain(m *testing.M) {
 
 type printer struct{}
 
+func (printer) ID() string                    { return "" }
 func (printer) Stage(name string)             { fmt.Println(name) }
 func (printer) Progress(int64, int64, string) {}
 
@@ -245,6 +246,8 @@ type recorder struct {
 	at    string // a stage at whose beginning then is called
 	then  func()
 }
+
+func (r *recorder) ID() string { return "" }
 
 func (r *recorder) Stage(name string) {
 	r.mu.Lock()

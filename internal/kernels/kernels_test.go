@@ -479,6 +479,8 @@ type stager func(name string)
 func (s stager) Stage(name string)           { s(name) }
 func (stager) Progress(int64, int64, string) {}
 
+func (stager) ID() string { return "" }
+
 func TestSweep(t *testing.T) {
 	m, s := newManager(t)
 	k := banger.Kernel{ID: "0123456789ab", Name: "kept"}

@@ -256,6 +256,27 @@ func (r *Registry) Close(ctx context.Context) error {
 	return nil
 }
 
+// Do runs fn as an operation of the caller's: it returns when fn has, with the failure if it failed, and when ctx ends first
+// the operation is canceled, and Do returns once it has ended. Others see the operation as any other.
+func (r *Registry) Do(ctx context.Context, kind, subject string, fn func(ctx context.Context, op *Op) error) error {
+	begun := r.Begin(kind, subject, func(ctx context.Context, op *Op) (any, error) { return nil, fn(ctx, op) })
+	end, err := r.Wait(ctx, begun.ID)
+	if err != nil {
+		// What is undone now is bounded by itself, and the caller must not go before it is: its locks are held.
+		gone := context.WithoutCancel(ctx)
+		if err := r.Cancel(gone, begun.ID); err != nil {
+			return err
+		}
+		if end, err = r.Wait(gone, begun.ID); err != nil {
+			return err
+		}
+	}
+	if end.Error != nil {
+		return end.Error
+	}
+	return nil
+}
+
 // progressInterval is the least time between two wake-ups of watchers for progress alone.
 const progressInterval = 100 * time.Millisecond
 

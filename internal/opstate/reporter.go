@@ -6,6 +6,8 @@ type Reporter interface {
 	Stage(name string)
 	// Progress says how much of the present stage is done, in unit (bytes, packages, files). total 0 is unknown.
 	Progress(done, total int64, unit string)
+	// ID is the id of the operation that the work is, or empty.
+	ID() string
 }
 
 // Discard is a Reporter that forgets everything.
@@ -15,3 +17,4 @@ type discard int
 
 func (discard) Stage(string)                  {}
 func (discard) Progress(int64, int64, string) {}
+func (discard) ID() string                    { return "" }

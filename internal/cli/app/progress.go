@@ -11,7 +11,7 @@ import (
 )
 
 // Progress shows the stages of a piece of work on standard error. On a terminal the present stage is one line that is
-// rewritten, with its time and amount; elsewhere each stage is a line when it has ended. It implements opstate.Reporter.
+// rewritten, with its time and amount; elsewhere each stage is a line when it has ended.
 type Progress struct {
 	w     io.Writer
 	tty   bool
