@@ -8,22 +8,25 @@ import (
 
 // VM is one VM as the daemon reports it. Sizes are bytes unless a name says MiB.
 type VM struct {
-	ID         string      `json:"id"`
-	Name       string      `json:"name"`
-	State      string      `json:"state"` // created, starting, running, paused, stopping, stopped, failed
-	Image      string      `json:"image"`
-	ImageID    string      `json:"image_id"`
-	Kernel     string      `json:"kernel"`
-	KernelID   string      `json:"kernel_id"`
-	VMM        string      `json:"vmm"`              // as asked: auto, qemu, firecracker
-	Engine     string      `json:"engine,omitempty"` // what runs it now, such as qemu/tcg
-	Init       string      `json:"init"`
-	VCPU       int         `json:"vcpu"`
-	MemMiB     int         `json:"mem_mib"`
-	RootSize   int64       `json:"root_size"`
-	DiskSize   int64       `json:"disk_size"`
-	NAT        bool        `json:"nat"`
-	Env        []string    `json:"env,omitempty"`
+	ID       string   `json:"id"`
+	Name     string   `json:"name"`
+	State    string   `json:"state"` // created, starting, running, paused, stopping, stopped, failed
+	Image    string   `json:"image"`
+	ImageID  string   `json:"image_id"`
+	Kernel   string   `json:"kernel"`
+	KernelID string   `json:"kernel_id"`
+	VMM      string   `json:"vmm"`              // as asked: auto, qemu, firecracker
+	Engine   string   `json:"engine,omitempty"` // what runs it now, such as qemu/tcg
+	Init     string   `json:"init"`
+	VCPU     int      `json:"vcpu"`
+	MemMiB   int      `json:"mem_mib"`
+	RootSize int64    `json:"root_size"`
+	DiskSize int64    `json:"disk_size"`
+	NAT      bool     `json:"nat"`
+	Env      []string `json:"env,omitempty"`
+	// AutoStopMS is after how long without use a running VM is stopped; 0 is never. It is the configured default unless the
+	// VM was given its own.
+	AutoStopMS int64       `json:"auto_stop_ms"`
 	Address    string      `json:"address,omitempty"` // of the guest, where the host can reach it
 	MAC        string      `json:"mac,omitempty"`
 	PID        int         `json:"pid,omitempty"` // of the VMM, when running
@@ -62,7 +65,9 @@ type VMCreate struct {
 	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk
 	NAT      *bool    `json:"nat,omitempty"`
 	Env      []string `json:"env,omitempty"` // NAME=VALUE
-	Start    bool     `json:"start,omitempty"`
+	// AutoStopMS stops the VM when it was not used for so long; 0 is never, nil the configured default.
+	AutoStopMS *int64 `json:"auto_stop_ms,omitempty"`
+	Start      bool   `json:"start,omitempty"`
 	// Ephemeral VMs belong to a client: when no vm.lease is held on one any more, the daemon exports what changed in its
 	// workspace to its patches directory and deletes it. `vm run --rm` makes such VMs.
 	Ephemeral bool `json:"ephemeral,omitempty"`
@@ -73,6 +78,80 @@ type VMStop struct {
 	Ref
 	// TimeoutMS is how long the guest may take before it is killed; 0 is the default, 20 s.
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+}
+
+// VMRestart is the parameter of vm.restart; TimeoutMS is as for vm.stop.
+type VMRestart struct {
+	Ref
+	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+}
+
+// VMSet is the parameter of vm.set. Zero values change nothing. All but Name and AutoStopMS take effect at a start: while the VM
+// runs they are refused with kind precondition, unless Restart is set.
+type VMSet struct {
+	Ref
+	Name     string   `json:"name,omitempty"`
+	VCPU     int      `json:"vcpu,omitempty"`
+	MemMiB   int      `json:"mem_mib,omitempty"`
+	RootSize int64    `json:"root_size,omitempty"` // bytes; disks only grow
+	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk; disks only grow
+	NAT      *bool    `json:"nat,omitempty"`
+	Env      []string `json:"env,omitempty"`       // NAME=VALUE, added or replaced
+	UnsetEnv []string `json:"unset_env,omitempty"` // names
+	// AutoStopMS is as for vm.create; -1 is the configured default again.
+	AutoStopMS *int64 `json:"auto_stop_ms,omitempty"`
+	Restart    bool   `json:"restart,omitempty"` // stop a running VM, change it, and start it again
+}
+
+// VMStatsRequest is the parameter of vm.stats. Without references it means all VMs that run.
+type VMStatsRequest struct {
+	Refs []string `json:"refs,omitempty"`
+}
+
+// VMStatsList is the result of vm.stats, in the order of the references, or oldest first.
+type VMStatsList struct {
+	VMs []VMStats `json:"vms"`
+}
+
+// VMStats is what a VM uses, seen from the host and from the guest. Amounts are bytes. A VM that does not run uses disk only.
+type VMStats struct {
+	ID            string          `json:"id"`
+	Name          string          `json:"name"`
+	State         string          `json:"state"`
+	At            time.Time       `json:"at"`
+	VCPU          int             `json:"vcpu"`
+	CPUMS         int64           `json:"cpu_ms"` // processor time of the VMM since the machine started; the difference of two calls is what it used between
+	Mem           int64           `json:"mem"`    // of the guest
+	MemResident   int64           `json:"mem_resident"`
+	RootAllocated int64           `json:"root_allocated"` // of the host's disk, by the root disk
+	DiskAllocated int64           `json:"disk_allocated"` // of the host's disk, by the work disk
+	Guest         *guestapi.Stats `json:"guest,omitempty"`
+	GuestError    string          `json:"guest_error,omitempty"` // why a running VM's Guest is missing
+}
+
+// VMPing is the result of vm.ping.
+type VMPing struct {
+	RTTMicros int64 `json:"rtt_us"` // from the daemon to the agent and back
+}
+
+// VMPrune is the parameter of vm.prune.
+type VMPrune struct {
+	OlderThanMS int64 `json:"older_than_ms,omitempty"` // only VMs that were neither used, started nor stopped for so long
+	DryRun      bool  `json:"dry_run,omitempty"`       // delete nothing
+}
+
+// VMPruned is the result of vm.prune.
+type VMPruned struct {
+	Deleted []PrunedVM `json:"deleted"` // or, in a dry run, what would be
+	Kept    []PrunedVM `json:"kept"`    // that do not run either, each with the reason
+}
+
+// PrunedVM is one VM that vm.prune looked at.
+type PrunedVM struct {
+	ID     string `json:"id"`
+	Name   string `json:"name"`
+	Freed  int64  `json:"freed,omitempty"` // bytes of the host's disk
+	Reason string `json:"reason,omitempty"`
 }
 
 // VMDelete is the parameter of vm.delete. Without Force a running VM, and one with unexported workspace changes, is

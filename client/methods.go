@@ -71,6 +71,16 @@ func (c *Client) VMStop(ctx context.Context, p api.VMStop) (api.VM, error) {
 	return get[api.VM](ctx, c, api.MethodVMStop, p)
 }
 
+// VMRestart stops a VM that runs, and starts it.
+func (c *Client) VMRestart(ctx context.Context, p api.VMRestart) (api.VM, error) {
+	return get[api.VM](ctx, c, api.MethodVMRestart, p)
+}
+
+// VMSet changes what a VM is to be.
+func (c *Client) VMSet(ctx context.Context, p api.VMSet) (api.VM, error) {
+	return get[api.VM](ctx, c, api.MethodVMSet, p)
+}
+
 // VMKill ends a VM's machine at once, as pulling the plug does.
 func (c *Client) VMKill(ctx context.Context, ref string) (api.VM, error) {
 	return get[api.VM](ctx, c, api.MethodVMKill, api.Ref{Ref: ref})
@@ -89,6 +99,22 @@ func (c *Client) VMSSH(ctx context.Context, ref string) (api.VMSSH, error) {
 // VMHealth asks a running VM's agent how it is.
 func (c *Client) VMHealth(ctx context.Context, ref string) (api.VMHealth, error) {
 	return get[api.VMHealth](ctx, c, api.MethodVMHealth, api.Ref{Ref: ref})
+}
+
+// VMPing measures how long a running VM's agent takes to answer.
+func (c *Client) VMPing(ctx context.Context, ref string) (api.VMPing, error) {
+	return get[api.VMPing](ctx, c, api.MethodVMPing, api.Ref{Ref: ref})
+}
+
+// VMStats returns what the VMs use that refs name; without refs, all that run.
+func (c *Client) VMStats(ctx context.Context, refs ...string) ([]api.VMStats, error) {
+	l, err := get[api.VMStatsList](ctx, c, api.MethodVMStats, api.VMStatsRequest{Refs: refs})
+	return l.VMs, err
+}
+
+// VMPrune deletes VMs that do not run and hold nothing unexported.
+func (c *Client) VMPrune(ctx context.Context, p api.VMPrune) (api.VMPruned, error) {
+	return get[api.VMPruned](ctx, c, api.MethodVMPrune, p)
 }
 
 // VMPorts lists what listens in a running VM.

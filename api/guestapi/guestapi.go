@@ -137,9 +137,10 @@ type Stats struct {
 
 // DiskUse is the fill of one mounted file system, in bytes.
 type DiskUse struct {
-	Target string `json:"target"`
-	Size   int64  `json:"size"`
-	Used   int64  `json:"used"`
+	Target   string `json:"target"`
+	Size     int64  `json:"size"`
+	Used     int64  `json:"used"`
+	ReadOnly bool   `json:"read_only,omitempty"`
 }
 
 // Ports lists what listens in the guest.

@@ -48,23 +48,25 @@ type VM struct {
 
 // Spec is what a VM is to be. It is complete: defaults and references were resolved when the VM was created.
 type Spec struct {
-	ImageID   ImageID           `json:"image_id"`
-	Image     string            `json:"image"` // name at creation, for people
-	KernelID  KernelID          `json:"kernel_id"`
-	Kernel    string            `json:"kernel"`
-	VMM       string            `json:"vmm"` // auto or a driver's name
-	Init      guestapi.InitMode `json:"init"`
-	VCPU      int               `json:"vcpu"`
-	MemMiB    int               `json:"mem_mib"`
-	RootSize  int64             `json:"root_size"` // bytes
-	WorkSize  int64             `json:"work_size"` // bytes
-	NAT       bool              `json:"nat"`
-	Env       []string          `json:"env,omitempty"`
-	Cloner    string            `json:"cloner"` // the disk cloner that made the VM's disks
-	Ephemeral bool              `json:"ephemeral,omitempty"`
-	HostKey   Secret            `json:"host_key"` // OpenSSH PEM
-	MachineID string            `json:"machine_id"`
-	MAC       string            `json:"mac"`
+	ImageID  ImageID           `json:"image_id"`
+	Image    string            `json:"image"` // name at creation, for people
+	KernelID KernelID          `json:"kernel_id"`
+	Kernel   string            `json:"kernel"`
+	VMM      string            `json:"vmm"` // auto or a driver's name
+	Init     guestapi.InitMode `json:"init"`
+	VCPU     int               `json:"vcpu"`
+	MemMiB   int               `json:"mem_mib"`
+	RootSize int64             `json:"root_size"` // bytes
+	WorkSize int64             `json:"work_size"` // bytes
+	NAT      bool              `json:"nat"`
+	Env      []string          `json:"env,omitempty"`
+	Cloner   string            `json:"cloner"` // the disk cloner that made the VM's disks
+	// AutoStop is how long the VM may run unused before it is stopped. Nil: as configured; zero: for ever.
+	AutoStop  *time.Duration `json:"auto_stop,omitempty"`
+	Ephemeral bool           `json:"ephemeral,omitempty"`
+	HostKey   Secret         `json:"host_key"` // OpenSSH PEM
+	MachineID string         `json:"machine_id"`
+	MAC       string         `json:"mac"`
 }
 
 // Condition is something wrong with a VM that runs all the same.

@@ -48,13 +48,13 @@ func (s *State) UnmarshalText(b []byte) error {
 }
 
 // transitions lists, for each state, the states that may follow it. Stopped and Failed may follow any state in which a
-// machine may exist, because a machine can die at any time.
+// machine may exist, because a machine can die at any time. A stop that is canceled before the guest ended goes back to Running.
 var transitions = map[State][]State{
 	Created:  {Starting},
 	Starting: {Running, Stopped, Created, Failed},
 	Running:  {Paused, Stopping, Stopped, Failed},
 	Paused:   {Running, Stopping, Stopped, Failed},
-	Stopping: {Stopped, Failed},
+	Stopping: {Stopped, Failed, Running},
 	Stopped:  {Starting},
 	Failed:   {Starting, Stopping, Stopped},
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/disk"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -127,7 +128,30 @@ func (d *Disks) seed(ctx context.Context, r *capability.Run) (string, error) {
 	return path, nil
 }
 
-func exists(volume string) bool {
+func exists(volume string) bool { return len(files(volume)) > 0 }
+
+// files returns the files of the clone at volume; a clone that was never made has none.
+func files(volume string) []string {
 	m, err := filepath.Glob(volume + ".*")
-	return err == nil && len(m) > 0
+	if err != nil {
+		return nil // a pattern is never malformed: ids are hex
+	}
+	return m
+}
+
+// Measure implements capability.Measurer.
+func (d *Disks) Measure(r *capability.Run, u *capability.Usage) error {
+	root, work := volumes(r)
+	var errs []error
+	for _, v := range []struct {
+		sum   *int64
+		files []string
+	}{{&u.Root, files(root.Path)}, {&u.Work, append(files(work.Path), files(filepath.Join(r.Dir, "seed"))...)}} {
+		for _, f := range v.files {
+			n, err := host.Allocated(f)
+			*v.sum += n
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

@@ -21,11 +21,12 @@ import (
 
 // Config is the configuration. Field comments are the documentation of the keys.
 type Config struct {
-	LogLevel     string `toml:"log_level"`     // of the daemon's log: debug, info, warn or error
-	VMM          string `toml:"vmm"`           // what runs VMs: auto or qemu
-	QEMUBin      string `toml:"qemu_bin"`      // QEMU's program: a path, or a name on PATH
-	DefaultImage string `toml:"default_image"` // the image of VMs that name none; empty: banger's own, built when it is needed
-	Kernel       string `toml:"kernel"`        // the kernel of images that name none; empty: banger's own, imported when it is needed
+	LogLevel     string   `toml:"log_level"`       // of the daemon's log: debug, info, warn or error
+	VMM          string   `toml:"vmm"`             // what runs VMs: auto or qemu
+	QEMUBin      string   `toml:"qemu_bin"`        // QEMU's program: a path, or a name on PATH
+	DefaultImage string   `toml:"default_image"`   // the image of VMs that name none; empty: banger's own, built when it is needed
+	Kernel       string   `toml:"kernel"`          // the kernel of images that name none; empty: banger's own, imported when it is needed
+	AutoStop     Duration `toml:"auto_stop_after"` // after how long without use a running VM is stopped; 0: never
 	Network      struct {
 		Mode string `toml:"mode"` // auto or user (QEMU's own stack; no root)
 		NAT  bool   `toml:"nat"`  // whether guests reach the internet
@@ -52,7 +53,7 @@ func Default() *Config {
 	return c
 }
 
-// key is one row of the table of keys: its name in the file, where its value is (*string, *int, *bool or *Size), and what
+// key is one row of the table of keys: its name in the file, where its value is (*string, *int, *bool, *Size or *Duration), and what
 // it may be.
 type key struct {
 	name    string
@@ -69,6 +70,7 @@ func (c *Config) keys() []key {
 		{name: "qemu_bin", value: &c.QEMUBin},
 		{name: "default_image", value: &c.DefaultImage, empty: true},
 		{name: "kernel", value: &c.Kernel, empty: true},
+		{name: "auto_stop_after", value: &c.AutoStop},
 		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user"}},
 		{name: "network.nat", value: &c.Network.NAT},
 		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "copy"}},
@@ -175,7 +177,7 @@ func (k key) text() string {
 	case *bool:
 		return strconv.FormatBool(*v)
 	}
-	return fmt.Sprint(k.value) // a *Size
+	return fmt.Sprint(k.value) // a *Size or *Duration
 }
 
 func (k key) valid() error {

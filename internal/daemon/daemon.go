@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -215,11 +216,11 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 	}, d.opts.Failpoints, d.log)
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: d.images, Kernels: d.kernels, Drivers: drivers, Auto: d.engine.auto.Name(),
-		Chain: chain, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
+		Chain: chain, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
 		Defaults: vm.Defaults{
 			Image: c.DefaultImage, Kernel: c.Kernel, VCPU: c.VMDefaults.VCPU, MemMiB: int(c.VMDefaults.Memory >> 20),
 			RootSize: int64(c.VMDefaults.RootSize), WorkSize: int64(c.VMDefaults.DiskSize), NAT: c.Network.NAT,
-			Cloner: d.cloner.Name,
+			Cloner: d.cloner.Name, AutoStop: time.Duration(c.AutoStop),
 		},
 	})
 	d.onClose(d.vms.Close)
@@ -238,6 +239,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
 	defer endCalls()
 	context.AfterFunc(d.stopped, func() { l.Close() })
+	var background sync.WaitGroup
+	background.Go(func() { d.vms.ReapIdle(d.stopped) })
+	defer background.Wait()
 	err = d.server.Serve(calls, l)
 	d.log.Info("stopping")
 	drain, cancel := context.WithTimeout(context.Background(), callGrace)

@@ -21,22 +21,41 @@ func signalGroup(p *os.Process, sig syscall.Signal) error { return syscall.Kill(
 // StartTime returns field 22 of /proc/PID/stat: when the process started, in clock ticks since boot (proc_pid_stat(5)).
 // Together with the pid it identifies a process. A pid that no process has, and a zombie, are of kind not-found.
 func StartTime(pid int) (uint64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
-		return 0, errkind.New(api.KindNotFound, "no process %d", pid)
-	}
+	f, err := statFields(pid)
 	if err != nil {
 		return 0, err
 	}
+	n, err := f.number(22)
+	return uint64(n), err
+}
+
+// stat is the fields of /proc/PID/stat from the third on, the state.
+type stat [][]byte
+
+// statFields reads /proc/PID/stat. A pid that no process has, and a zombie, are of kind not-found.
+func statFields(pid int) (stat, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+		return nil, errkind.New(api.KindNotFound, "no process %d", pid)
+	}
+	if err != nil {
+		return nil, err
+	}
 	// The command name, field 2, is in parentheses and may contain anything; fields are counted after the last one.
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat: %d fields after the name", pid, len(f))
+	f := stat(bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:]))
+	if len(f) > 0 && (f[0][0] == 'Z' || f[0][0] == 'X') {
+		return nil, errkind.New(api.KindNotFound, "process %d has ended", pid)
 	}
-	if f[0][0] == 'Z' || f[0][0] == 'X' {
-		return 0, errkind.New(api.KindNotFound, "process %d has ended", pid)
+	return f, nil
+}
+
+// number returns a field by its number in proc_pid_stat(5).
+func (s stat) number(field int) (int64, error) {
+	const first = 3
+	if field-first >= len(s) {
+		return 0, fmt.Errorf("/proc/PID/stat has %d fields, not %d", len(s)+first-1, field)
 	}
-	return strconv.ParseUint(string(f[19]), 10, 64)
+	return strconv.ParseInt(string(s[field-first]), 10, 64)
 }
 
 // Detached starts argv as a process of its own: new session, no controlling terminal, standard streams as given (nil is

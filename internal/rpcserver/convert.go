@@ -16,7 +16,8 @@ func vmOut(s *vm.Service, v banger.VM) api.VM {
 		Image: v.Spec.Image, ImageID: string(v.Spec.ImageID), Kernel: v.Spec.Kernel, KernelID: string(v.Spec.KernelID),
 		VMM: v.Spec.VMM, Init: string(v.Spec.Init), VCPU: v.Spec.VCPU, MemMiB: v.Spec.MemMiB,
 		RootSize: v.Spec.RootSize, DiskSize: v.Spec.WorkSize, NAT: v.Spec.NAT, Env: v.Spec.Env, MAC: v.Spec.MAC,
-		LastError: v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed,
+		AutoStopMS: s.AutoStop(v).Milliseconds(),
+		LastError:  v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed,
 	}
 	for _, c := range v.Conditions {
 		out.Conditions = append(out.Conditions, api.Condition(c))

@@ -119,6 +119,7 @@ func workspaceMethods(s Services) []Method {
 				if err != nil {
 					return err
 				}
+				defer s.VMs.Use(ctx, p.Ref.Ref)()
 				return c.join(stream, p.Workspace)
 			}),
 		Stream[api.WorkExport, guestapi.WorkOutReply](Read, Frames, api.MethodWorkExport,
@@ -128,6 +129,7 @@ func workspaceMethods(s Services) []Method {
 				if err != nil {
 					return err
 				}
+				defer s.VMs.Use(ctx, p.Ref.Ref)()
 				return c.join(stream, reply)
 			}),
 		Call(Write, api.MethodWorkExported, "Records that an export was stored safely by the client.",

@@ -36,17 +36,41 @@ func vmMethods(s Services) []Method {
 			func(ctx context.Context, p api.Ref) (api.VM, error) { return one(s.VMs.Get(ctx, p.Ref)) }),
 		Call(Write, api.MethodVMStart, "Starts a VM and waits until its guest answers.",
 			func(ctx context.Context, p api.Ref) (api.VM, error) {
-				return one(s.VMs.Start(ctx, p.Ref, opstate.Discard))
+				return operate(ctx, s, api.MethodVMStart, p.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Start(ctx, ref, op)
+				})
 			}),
 		Call(Write, api.MethodVMStop, "Asks a guest to sync and power off, and kills it if that takes too long.",
 			func(ctx context.Context, p api.VMStop) (api.VM, error) {
-				return one(s.VMs.Stop(ctx, p.Ref.Ref, time.Duration(p.TimeoutMS)*time.Millisecond))
+				return operate(ctx, s, api.MethodVMStop, p.Ref.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Stop(ctx, ref, milliseconds(p.TimeoutMS), op)
+				})
+			}),
+		Call(Write, api.MethodVMRestart, "Stops a VM that runs, and starts it.",
+			func(ctx context.Context, p api.VMRestart) (api.VM, error) {
+				return operate(ctx, s, api.MethodVMRestart, p.Ref.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Restart(ctx, ref, milliseconds(p.TimeoutMS), op)
+				})
 			}),
 		Call(Write, api.MethodVMKill, "Ends a VM at once, as when the power fails.",
-			func(ctx context.Context, p api.Ref) (api.VM, error) { return one(s.VMs.Kill(ctx, p.Ref)) }),
+			func(ctx context.Context, p api.Ref) (api.VM, error) {
+				return operate(ctx, s, api.MethodVMKill, p.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Kill(ctx, ref, op)
+				})
+			}),
+		Call(Write, api.MethodVMSet, "Changes what a VM is to be; what takes effect at a start needs a stopped VM, or a restart.",
+			func(ctx context.Context, p api.VMSet) (api.VM, error) {
+				return operate(ctx, s, api.MethodVMSet, p.Ref.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					p.Ref.Ref = ref
+					return s.VMs.Set(ctx, p, op)
+				})
+			}),
 		Call(Write, api.MethodVMDelete, "Removes a VM and its disks; refuses while it runs or has unexported work, unless forced.",
 			func(ctx context.Context, p api.VMDelete) (api.Empty, error) {
-				return api.Empty{}, s.VMs.Delete(ctx, p.Ref.Ref, p.Force)
+				_, err := operate(ctx, s, api.MethodVMDelete, p.Ref.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return banger.VM{}, s.VMs.Delete(ctx, ref, p.Force, op)
+				})
+				return api.Empty{}, err
 			}),
 		Call(Read, api.MethodVMSSH, "Tells what an SSH client needs to reach a VM.",
 			func(ctx context.Context, p api.Ref) (api.VMSSH, error) { return sshOf(ctx, s, p.Ref) }),
@@ -55,12 +79,47 @@ func vmMethods(s Services) []Method {
 				hello, stats, err := s.VMs.Health(ctx, p.Ref)
 				return api.VMHealth{Hello: hello, Stats: stats}, err
 			}),
+		Call(Read, api.MethodVMPing, "Measures how long a guest's agent takes to answer.",
+			func(ctx context.Context, p api.Ref) (api.VMPing, error) {
+				rtt, err := s.VMs.Ping(ctx, p.Ref)
+				return api.VMPing{RTTMicros: rtt.Microseconds()}, err
+			}),
+		Call(Read, api.MethodVMStats, "Tells what VMs use of processor, memory, disk and network.",
+			func(ctx context.Context, p api.VMStatsRequest) (api.VMStatsList, error) {
+				stats, err := s.VMs.Stats(ctx, p.Refs)
+				return api.VMStatsList{VMs: stats}, err
+			}),
+		Call(Write, api.MethodVMPrune, "Deletes VMs that do not run and hold nothing unexported.",
+			func(ctx context.Context, p api.VMPrune) (pruned api.VMPruned, err error) {
+				err = s.Ops.Do(ctx, api.MethodVMPrune, "", func(ctx context.Context, op *opstate.Op) (err error) {
+					pruned, err = s.VMs.Prune(ctx, p, op)
+					return err
+				})
+				return pruned, err
+			}),
 		Stream[api.VMLogs, api.Empty](Read, Bytes, api.MethodVMLogs, "Sends a VM's console or VMM log.",
 			func(ctx context.Context, p api.VMLogs, c *Conn) error { return sendLogs(ctx, s, p, c) }),
 		Stream[api.Ref, api.VM](Write, Bytes, api.MethodVMLease,
 			"Holds an ephemeral VM for as long as the connection is open.",
 			func(ctx context.Context, p api.Ref, c *Conn) error { return holdLease(ctx, s, p, c) }),
 	}
+}
+
+func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+
+// operate runs a life-cycle verb on the VM that ref names as an operation, so that others see what is going on and can cancel
+// it. The caller waits, and its hanging up cancels.
+func operate(ctx context.Context, s Services, method, ref string,
+	fn func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error)) (api.VM, error) {
+	v, err := s.VMs.Get(ctx, ref)
+	if err != nil {
+		return api.VM{}, err
+	}
+	err = s.Ops.Do(ctx, method, v.Name, func(ctx context.Context, op *opstate.Op) (err error) {
+		v, err = fn(ctx, string(v.ID), op)
+		return err
+	})
+	return vmOut(s.VMs, v), err
 }
 
 func createVM(ctx context.Context, s Services, p api.VMCreate) (api.VM, error) {
@@ -175,6 +234,6 @@ func openGuest[R any](ctx context.Context, s Services, ref, method string, param
 	if err != nil {
 		return err
 	}
-	s.VMs.Used(ctx, v.ID)
+	defer s.VMs.Use(ctx, string(v.ID))()
 	return c.join(stream, result)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/vm/vmlock"
 )
 
 // BeginCreate checks p as far as it can without I/O and begins an operation that creates the VM, and starts it if p asks
@@ -39,25 +40,43 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 			return err
 		}
 	}
-	if p.VCPU < 0 || p.VCPU > s.cfg.HostCPUs {
-		return errkind.WithHint(errkind.New(api.KindInvalid, "%d vCPUs: this host has %d", p.VCPU, s.cfg.HostCPUs),
-			"ask for 1 to %d", s.cfg.HostCPUs)
-	}
-	driver, err := s.driver(p.VMM)
-	if err != nil {
+	if err := s.checkSize(p.VMM, p.VCPU, p.MemMiB); err != nil {
 		return err
 	}
-	if least := driver.Features().MinMemMiB; p.MemMiB != 0 && p.MemMiB < least {
-		return errkind.WithHint(errkind.New(api.KindInvalid, "%d MiB of memory is too little", p.MemMiB),
-			"%s needs at least %d MiB", driver.Name(), least)
+	if err := checkEnv(p.Env); err != nil {
+		return err
 	}
-	for _, env := range p.Env {
-		if name, _, ok := strings.Cut(env, "="); !ok || name == "" || strings.ContainsRune(env, 0) {
-			return errkind.New(api.KindInvalid, "bad environment entry %q: want NAME=VALUE", env)
-		}
+	if p.AutoStopMS != nil && *p.AutoStopMS < 0 {
+		return errkind.New(api.KindInvalid, "a VM cannot be stopped %d ms before it is used", -*p.AutoStopMS)
 	}
 	if p.Init != "" && p.Init != string(guestapi.InitAgent) && !strings.HasPrefix(p.Init, "/") {
 		return errkind.New(api.KindInvalid, "bad init %q: want agent, or the absolute path of the image's init", p.Init)
+	}
+	return nil
+}
+
+// checkSize checks processors and memory, where zero is the default.
+func (s *Service) checkSize(vmm string, vcpu, memMiB int) error {
+	if vcpu < 0 || vcpu > s.cfg.HostCPUs {
+		return errkind.WithHint(errkind.New(api.KindInvalid, "%d vCPUs: this host has %d", vcpu, s.cfg.HostCPUs),
+			"ask for 1 to %d", s.cfg.HostCPUs)
+	}
+	driver, err := s.driver(vmm)
+	if err != nil {
+		return err
+	}
+	if least := driver.Features().MinMemMiB; memMiB != 0 && memMiB < least {
+		return errkind.WithHint(errkind.New(api.KindInvalid, "%d MiB of memory is too little", memMiB),
+			"%s needs at least %d MiB", driver.Name(), least)
+	}
+	return nil
+}
+
+func checkEnv(entries []string) error {
+	for _, env := range entries {
+		if name, _, ok := strings.Cut(env, "="); !ok || name == "" || strings.ContainsRune(env, 0) {
+			return errkind.New(api.KindInvalid, "bad environment entry %q: want NAME=VALUE", env)
+		}
 	}
 	return nil
 }
@@ -81,12 +100,15 @@ func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (bang
 	}
 	op.Stage("reserve name")
 	vm, err := s.reserve(ctx, p.Name, spec)
+	if err == nil {
+		err = s.step(ctx, stepReserved)
+	}
 	if err != nil {
 		// A request that ends while the record is written may leave it written.
 		return vm, errors.Join(err, s.discard(ctx, vm))
 	}
 	op.SetSubject(vm.Name)
-	unlock, err := s.locks.Lock(ctx, vm.ID, "creating")
+	unlock, err := s.locks.Lock(ctx, vm.ID, vmlock.Holder{VM: vm.Name, Action: "being created", Op: op.ID()})
 	if err != nil {
 		return vm, errors.Join(err, s.discard(ctx, vm))
 	}
@@ -96,7 +118,7 @@ func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (bang
 	}
 	s.log.Info("vm created", "vm", vm.Name, "id", vm.ID, "image", spec.Image, "kernel", spec.Kernel)
 	if p.Ephemeral {
-		s.leases.expect(vm.ID)
+		s.leases.Expect(vm.ID)
 	}
 	return s.Get(ctx, string(vm.ID))
 }
@@ -165,11 +187,21 @@ func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporte
 	if p.NAT != nil {
 		spec.NAT = *p.NAT
 	}
+	spec.AutoStop = durationMS(p.AutoStopMS)
 	if spec.RootSize < image.RootSize || spec.WorkSize < image.WorkSize {
 		return spec, errkind.WithHint(errkind.New(api.KindInvalid, "disks cannot be smaller than the image's"),
 			"image %q has a root of %d and a work-seed of %d bytes", image.Name, image.RootSize, image.WorkSize)
 	}
 	return spec, nil
+}
+
+// durationMS is a duration of the wire; nil stays nil.
+func durationMS(ms *int64) *time.Duration {
+	if ms == nil {
+		return nil
+	}
+	d := time.Duration(*ms) * time.Millisecond
+	return &d
 }
 
 // or returns the first value that is not zero.

@@ -43,6 +43,10 @@ type house struct {
 	kernel banger.Kernel
 	tree   atomic.Value // tree id that the guest reports for its workspace
 	steps  []string
+
+	idleAfter time.Duration // Defaults.AutoStop
+	stubborn  atomic.Bool   // the guest does not power off when it is asked
+	powerOffs atomic.Int32  // how often guests were asked to power off
 }
 
 func newHouse(t *testing.T) *house {
@@ -95,9 +99,9 @@ func (h *house) open(points string) {
 	h.steps = chain.Steps()
 	h.ops = opstate.New(h.store, log)
 	h.vms = vm.New(vm.Config{
-		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain,
+		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Points: set,
 		Ops: h.ops, Dirs: dirs(h.dir), HostCPUs: 2, Log: log,
-		Defaults: vm.Defaults{VCPU: 1, MemMiB: 256, NAT: true, Cloner: "copy"},
+		Defaults: vm.Defaults{VCPU: 1, MemMiB: 256, NAT: true, Cloner: "copy", AutoStop: h.idleAfter},
 	})
 	h.t.Cleanup(h.vms.Close)
 	if err := h.vms.Reconcile(h.t.Context(), capabilities.ReadHandle); err != nil {
@@ -121,8 +125,14 @@ func (h *house) serveAgent(ctx context.Context, spec vmm.Spec, conn net.Conn) {
 		guestapi.MethodHello: func(context.Context, *call.Call) (any, error) {
 			return guestapi.Hello{VMID: string(spec.ID), BootID: "boot-of-" + string(spec.ID), NetworkUp: true}, nil
 		},
+		guestapi.MethodStats: func(context.Context, *call.Call) (any, error) {
+			return guestapi.Stats{MemTotal: 256 << 20, MemAvailable: 200 << 20, Processes: 7}, nil
+		},
 		guestapi.MethodPowerOff: func(context.Context, *call.Call) (any, error) {
-			go h.host.PowerOff(spec.ID)
+			h.powerOffs.Add(1)
+			if !h.stubborn.Load() {
+				go h.host.PowerOff(spec.ID)
+			}
 			return api.Empty{}, nil
 		},
 		guestapi.MethodWorkStat: tree,
@@ -166,8 +176,14 @@ func (h *house) state(ref string) banger.State {
 // wait waits until the VM is in a state: watchers work in the background.
 func (h *house) wait(ref string, want banger.State) {
 	h.t.Helper()
-	for range 500 {
-		if h.state(ref) == want {
+	h.eventually(ref+" is "+want.String(), func() bool { return h.state(ref) == want })
+}
+
+// eventually waits until ok, which something in the background brings about.
+func (h *house) eventually(what string, ok func() bool) {
+	h.t.Helper()
+	for range 1000 {
+		if ok() {
 			return
 		}
 		select {
@@ -175,7 +191,7 @@ func (h *house) wait(ref string, want banger.State) {
 		case <-h.t.Context().Done():
 		}
 	}
-	h.t.Fatalf("vm %s is %s, not %s", ref, h.state(ref), want)
+	h.t.Fatalf("not seen in time: %s", what)
 }
 
 // empty fails the test if anything of a VM is left: machine, row, directory.

@@ -51,7 +51,7 @@ func (s *Service) reconcile(ctx context.Context, vm banger.VM, handles HandleRea
 	}
 	adoptErr := s.adopt(ctx, run, handles)
 	switch {
-	case adoptErr == nil && (vm.State == banger.Running || vm.State == banger.Paused):
+	case adoptErr == nil && vm.State != banger.Starting:
 		return s.readopt(ctx, run)
 	case adoptErr != nil && !errkind.Is(adoptErr, api.KindNotFound):
 		return adoptErr // no proof of death: leave everything as it is
@@ -69,7 +69,7 @@ func (s *Service) reconcile(ctx context.Context, vm banger.VM, handles HandleRea
 		}
 	})
 	if vm.Spec.Ephemeral {
-		s.leases.expect(vm.ID)
+		s.leases.Expect(vm.ID)
 	}
 	return errors.Join(detachErr, err)
 }
@@ -89,17 +89,33 @@ func (s *Service) adopt(ctx context.Context, run *capability.Run, handles Handle
 	return err
 }
 
-// readopt makes an adopted machine's VM usable again.
+// readopt makes an adopted machine's VM usable again. A stop that was interrupted goes on, from its beginning: the guest may
+// not have been asked yet.
 func (s *Service) readopt(ctx context.Context, run *capability.Run) error {
 	conds := s.cfg.Chain.Reattach(ctx, run)
 	s.setRun(run.VM.ID, run)
 	s.watch(run)
 	if run.VM.Spec.Ephemeral {
-		s.leases.expect(run.VM.ID)
+		s.leases.Expect(run.VM.ID)
 	}
 	s.log.Info("vm adopted", "vm", run.VM.Name, "pid", run.Machine.Handle().PID)
-	_, err := s.cfg.Store.UpdateVM(ctx, run.VM.ID, func(v *banger.VM) error { v.Conditions = conds; return nil })
+	_, err := s.cfg.Store.UpdateVM(ctx, run.VM.ID, func(v *banger.VM) error {
+		v.Conditions = conds
+		if v.State == banger.Stopping {
+			v.State = banger.Running
+		}
+		return nil
+	})
+	if err == nil && run.VM.State == banger.Stopping {
+		s.bg.Go(func() { s.stopAgain(run) })
+	}
 	return err
+}
+
+func (s *Service) stopAgain(run *capability.Run) {
+	if _, err := s.Stop(s.ctx, string(run.VM.ID), 0, opstate.Discard); err != nil && s.ctx.Err() == nil {
+		s.log.Error("finish an interrupted stop", "vm", run.VM.Name, "err", err)
+	}
 }
 
 func (s *Service) killAndRemove(ctx context.Context, vm banger.VM, handles HandleReader) error {

@@ -24,9 +24,11 @@ import (
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/guest"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/usage"
 	"github.com/banger-vm/banger/internal/vm/vmlock"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -38,6 +40,8 @@ type Store interface {
 	ListVMs(ctx context.Context) ([]banger.VM, error)
 	UpdateVM(ctx context.Context, id banger.VMID, change func(*banger.VM) error) (banger.VM, error)
 	DeleteVM(ctx context.Context, id banger.VMID) error
+	// AddEvent tells of what no record shows.
+	AddEvent(ctx context.Context, e api.Event) error
 }
 
 // Images finds images.
@@ -63,7 +67,8 @@ type Defaults struct {
 	RootSize int64
 	WorkSize int64
 	NAT      bool
-	Cloner   string // name of the disk cloner for new VMs
+	Cloner   string        // name of the disk cloner for new VMs
+	AutoStop time.Duration // how long a VM may run unused; 0: for ever
 }
 
 // Dirs names the directories of VMs.
@@ -82,6 +87,7 @@ type Config struct {
 	Drivers  map[string]vmm.Driver // by name
 	Auto     string                // the driver that "auto" means
 	Chain    *capability.Chain
+	Points   failpoint.Set // for the steps that are not the chain's: see Steps
 	Ops      *opstate.Registry
 	Dirs     Dirs
 	Defaults Defaults
@@ -94,7 +100,8 @@ type Service struct {
 	cfg    Config
 	log    *slog.Logger
 	locks  vmlock.Locks
-	leases leases
+	leases *usage.Leases
+	idle   *usage.Idle
 	bg     sync.WaitGroup  // watchers and reapers
 	ctx    context.Context // ends at Close; parent of background work, never of a machine
 	cancel context.CancelFunc
@@ -106,15 +113,15 @@ type Service struct {
 // New returns a service. Call [Service.Reconcile] before anything else, and [Service.Close] at the end.
 func New(cfg Config) *Service {
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &Service{cfg: cfg, log: cfg.Log, ctx: ctx, cancel: cancel, runs: map[banger.VMID]*capability.Run{}}
-	s.leases.expired = s.leaseExpired
+	s := &Service{cfg: cfg, log: cfg.Log, idle: usage.NewIdle(), ctx: ctx, cancel: cancel, runs: map[banger.VMID]*capability.Run{}}
+	s.leases = usage.NewLeases(s.leaseExpired)
 	return s
 }
 
 // Close ends background work and lets go of the machines, which run on.
 func (s *Service) Close() {
 	s.cancel()
-	s.leases.close()
+	s.leases.Close()
 	s.bg.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -143,9 +150,11 @@ func (s *Service) setRun(id banger.VMID, r *capability.Run) {
 	defer s.mu.Unlock()
 	if r == nil {
 		delete(s.runs, id)
+		s.idle.Forget(id)
 		return
 	}
 	s.runs[id] = r
+	s.idle.Watch(id, s.AutoStop(r.VM), time.Now())
 }
 
 // Guest returns the VM that ref names and a connection to its agent. A VM that does not run is of kind precondition.
@@ -198,11 +207,3 @@ func (s *Service) driver(name string) (vmm.Driver, error) {
 
 // Dir returns a VM's durable directory.
 func (s *Service) Dir(id banger.VMID) string { return s.cfg.Dirs.VMDir(id) }
-
-// Used records that somebody uses a VM now. It does not fail: the record is for people and the reaper.
-func (s *Service) Used(ctx context.Context, id banger.VMID) {
-	_, err := s.cfg.Store.UpdateVM(ctx, id, func(v *banger.VM) error { v.LastUsed = time.Now().UTC(); return nil })
-	if err != nil {
-		s.log.Warn("record use", "id", id, "err", err)
-	}
-}

@@ -11,12 +11,13 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/vmlock"
 )
 
 // Start starts a VM that does not run. One that runs is left alone. When ctx ends before the guest is up, the start is
 // undone.
 func (s *Service) Start(ctx context.Context, ref string, r opstate.Reporter) (banger.VM, error) {
-	vm, unlock, err := s.lock(ctx, ref, "starting")
+	vm, unlock, err := s.lock(ctx, ref, "starting", r)
 	if err != nil {
 		return vm, err
 	}
@@ -30,15 +31,16 @@ func (s *Service) Start(ctx context.Context, ref string, r opstate.Reporter) (ba
 	return s.Get(ctx, string(vm.ID))
 }
 
-// lock takes the lock of the VM that ref names, for action, and returns the record as it is under the lock.
-func (s *Service) lock(ctx context.Context, ref, action string) (banger.VM, func(), error) {
+// lock takes the lock of the VM that ref names, for action, and returns the record as it is under the lock. r is the work that
+// the lock is held for.
+func (s *Service) lock(ctx context.Context, ref, action string, r opstate.Reporter) (banger.VM, func(), error) {
 	vm, err := s.Get(ctx, ref)
 	if err != nil {
 		return vm, nil, err
 	}
-	unlock, err := s.locks.Lock(ctx, vm.ID, action)
+	unlock, err := s.locks.Lock(ctx, vm.ID, vmlock.Holder{VM: vm.Name, Action: action, Op: r.ID()})
 	if err != nil {
-		return vm, nil, fmt.Errorf("vm %q: %w", vm.Name, err)
+		return vm, nil, err
 	}
 	if vm, err = s.Get(ctx, string(vm.ID)); err != nil {
 		unlock()
@@ -72,7 +74,11 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 		return err
 	}
 	begun := time.Now()
-	if err := s.cfg.Chain.Attach(ctx, run); err != nil {
+	err = s.step(ctx, stepStarting)
+	if err == nil {
+		err = s.cfg.Chain.Attach(ctx, run)
+	}
+	if err != nil {
 		return errors.Join(err, s.startFailed(ctx, vm, err))
 	}
 	s.setRun(vm.ID, run)
@@ -139,7 +145,7 @@ func (s *Service) watch(run *capability.Run) {
 func (s *Service) exited(run *capability.Run) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), cleanTimeout)
 	defer cancel()
-	unlock, err := s.locks.Lock(ctx, run.VM.ID, "cleaning up")
+	unlock, err := s.locks.Lock(ctx, run.VM.ID, vmlock.Holder{VM: run.VM.Name, Action: "being cleaned up"})
 	if err != nil {
 		s.log.Error("clean up after exit", "vm", run.VM.Name, "err", err)
 		return

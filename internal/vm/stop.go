@@ -18,72 +18,132 @@ import (
 const DefaultStopTimeout = 20 * time.Second
 
 // Stop asks the guest to sync and power off, and kills the machine if that takes longer than timeout (zero: the default).
-// A VM that does not run is left alone.
-func (s *Service) Stop(ctx context.Context, ref string, timeout time.Duration) (banger.VM, error) {
-	if timeout == 0 {
-		timeout = DefaultStopTimeout
-	}
-	return s.end(ctx, ref, "stopping", func(ctx context.Context, run *capability.Run) banger.Changes {
-		changes := s.changes(ctx, run)
-		s.powerOff(ctx, run, timeout)
-		return changes
-	})
-}
-
-// Kill ends the machine at once. What the guest had not written is lost, as when the power fails.
-func (s *Service) Kill(ctx context.Context, ref string) (banger.VM, error) {
-	return s.end(ctx, ref, "killing", func(context.Context, *capability.Run) banger.Changes {
-		return banger.ChangesUnknown
-	})
-}
-
-// end brings a run to its end: prepare may ask the guest nicely; detaching the machine then kills what is left.
-func (s *Service) end(ctx context.Context, ref, action string, prepare func(context.Context, *capability.Run) banger.Changes) (banger.VM, error) {
-	vm, unlock, err := s.lock(ctx, ref, action)
+// A VM that does not run is left alone. When ctx ends while the guest is still busy with it, the VM goes on as running until
+// the guest has ended: it was asked, and what it has not written yet is not thrown away.
+func (s *Service) Stop(ctx context.Context, ref string, timeout time.Duration, r opstate.Reporter) (banger.VM, error) {
+	vm, unlock, err := s.lock(ctx, ref, "stopping", r)
 	if err != nil {
 		return vm, err
 	}
 	defer unlock()
-	run := s.Run(vm.ID)
-	if run == nil {
-		return vm, nil
-	}
-	if _, err := s.setState(ctx, vm.ID, banger.Stopping, nil); err != nil {
-		return vm, err
-	}
-	changes := prepare(ctx, run)
-	// From here on the machine may be down: what follows is finished even when the caller is gone.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
-	defer cancel()
-	if err := s.finish(ctx, run, banger.Stopped, "", changes); err != nil {
+	if err := s.stopLocked(ctx, vm, timeout, "", r); err != nil {
 		return vm, fmt.Errorf("stop vm %q: %w", vm.Name, err)
 	}
-	s.log.Info("vm stopped", "vm", vm.Name)
 	return s.Get(ctx, string(vm.ID))
 }
 
-// powerOff asks the agent to power off and waits for the machine to end. It does not fail: the caller kills what is left.
-func (s *Service) powerOff(ctx context.Context, run *capability.Run, timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	conn, err := run.Link.Get(ctx)
+// stopLocked stops vm, whose lock the caller holds. A reason is given for a stop that nobody asked for, and is recorded.
+func (s *Service) stopLocked(ctx context.Context, vm banger.VM, timeout time.Duration, reason string, r opstate.Reporter) error {
+	if timeout == 0 {
+		timeout = DefaultStopTimeout
+	}
+	return s.end(ctx, vm, reason, func(ctx context.Context, run *capability.Run) (banger.Changes, error) {
+		r.Stage("look for unexported work")
+		changes := s.changes(ctx, run)
+		r.Stage("power off guest")
+		return changes, s.powerOff(ctx, run, timeout)
+	})
+}
+
+// Kill ends the machine at once. What the guest had not written is lost, as when the power fails.
+func (s *Service) Kill(ctx context.Context, ref string, r opstate.Reporter) (banger.VM, error) {
+	vm, unlock, err := s.lock(ctx, ref, "being killed", r)
+	if err != nil {
+		return vm, err
+	}
+	defer unlock()
+	err = s.end(ctx, vm, "", func(context.Context, *capability.Run) (banger.Changes, error) { return banger.ChangesUnknown, nil })
+	if err != nil {
+		return vm, fmt.Errorf("kill vm %q: %w", vm.Name, err)
+	}
+	return s.Get(ctx, string(vm.ID))
+}
+
+// Restart stops a VM that runs, as [Service.Stop] does, and starts it, under one lock.
+func (s *Service) Restart(ctx context.Context, ref string, timeout time.Duration, r opstate.Reporter) (banger.VM, error) {
+	vm, unlock, err := s.lock(ctx, ref, "restarting", r)
+	if err != nil {
+		return vm, err
+	}
+	defer unlock()
+	if err := s.stopLocked(ctx, vm, timeout, "", r); err != nil {
+		return vm, fmt.Errorf("restart vm %q: %w", vm.Name, err)
+	}
+	if vm, err = s.Get(ctx, string(vm.ID)); err != nil {
+		return vm, err
+	}
+	if err := s.startLocked(ctx, vm, r); err != nil {
+		return vm, fmt.Errorf("restart vm %q: it was stopped, and does not start: %w", vm.Name, err)
+	}
+	return s.Get(ctx, string(vm.ID))
+}
+
+// end brings a VM's run to its end: prepare may ask the guest nicely; detaching the machine then kills what is left. When
+// prepare fails, the run goes on.
+func (s *Service) end(ctx context.Context, vm banger.VM, reason string,
+	prepare func(context.Context, *capability.Run) (banger.Changes, error)) error {
+	run := s.Run(vm.ID)
+	if run == nil {
+		return nil
+	}
+	if _, err := s.setState(ctx, vm.ID, banger.Stopping, nil); err != nil {
+		return err
+	}
+	err := s.step(ctx, stepStopping)
+	var changes banger.Changes
 	if err == nil {
-		err = conn.Call(ctx, guestapi.MethodPowerOff, nil, nil)
+		changes, err = prepare(ctx, run)
+	}
+	if err == nil {
+		err = s.step(ctx, stepPoweredOff)
+	}
+	if err != nil {
+		return errors.Join(err, s.goOn(ctx, run))
+	}
+	// From here on the machine may be down: what follows is finished even when the caller is gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTimeout)
+	defer cancel()
+	if err := s.finish(ctx, run, banger.Stopped, reason, changes); err != nil {
+		return err
+	}
+	s.log.Info("vm stopped", "vm", vm.Name, "reason", reason)
+	return nil
+}
+
+// goOn takes a stop back that was given up. If the machine has ended all the same, its watcher finds that when the lock is
+// free.
+func (s *Service) goOn(ctx context.Context, run *capability.Run) error {
+	_, err := s.setState(context.WithoutCancel(ctx), run.VM.ID, banger.Running, nil)
+	return err
+}
+
+// powerOff asks the agent to power off and waits for the machine to end. A guest that does not is no failure: the caller kills
+// what is left. The error is ctx's, when that ended first.
+func (s *Service) powerOff(ctx context.Context, run *capability.Run, timeout time.Duration) error {
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	conn, err := run.Link.Get(bounded)
+	if err == nil {
+		err = conn.Call(bounded, guestapi.MethodPowerOff, nil, nil)
 	}
 	if err != nil {
 		s.log.Warn("power off", "vm", run.VM.Name, "err", err)
 	}
 	select {
 	case <-run.Machine.Exited():
-	case <-ctx.Done():
+	case <-bounded.Done():
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		s.log.Warn("guest did not power off in time", "vm", run.VM.Name, "timeout", timeout)
 	}
+	return nil
 }
 
 // Delete removes a VM and its disks. Without force a running VM, and one whose workspace has changes that were not
 // exported, is refused with kind precondition.
-func (s *Service) Delete(ctx context.Context, ref string, force bool) error {
-	vm, unlock, err := s.lock(ctx, ref, "deleting")
+func (s *Service) Delete(ctx context.Context, ref string, force bool, r opstate.Reporter) error {
+	vm, unlock, err := s.lock(ctx, ref, "being deleted", r)
 	if err != nil {
 		return err
 	}
@@ -145,8 +205,16 @@ func unexported(vm banger.VM, c banger.Changes) error {
 // deleted again.
 func (s *Service) remove(ctx context.Context, vm banger.VM) error {
 	run := s.bareRun(vm, opstate.Discard)
-	if err := s.cfg.Chain.Destroy(ctx, run); err != nil {
-		return err
+	for _, do := range []func() error{
+		func() error { return s.step(ctx, stepDeleting) },
+		func() error { return s.cfg.Chain.Destroy(ctx, run) },
+		func() error { return s.step(ctx, stepDestroyed) },
+		func() error { return errors.Join(removeDir(run.RunDir), removeDir(run.Dir)) },
+		func() error { return s.step(ctx, stepRemoved) },
+	} {
+		if err := do(); err != nil {
+			return err
+		}
 	}
-	return errors.Join(removeDir(run.RunDir), removeDir(run.Dir), s.cfg.Store.DeleteVM(ctx, vm.ID))
+	return s.cfg.Store.DeleteVM(ctx, vm.ID)
 }

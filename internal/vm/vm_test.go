@@ -25,13 +25,13 @@ func TestLife(t *testing.T) {
 		if v = h.must(h.vms.Start(t.Context(), "web", opstate.Discard)); v.State != banger.Running {
 			t.Fatalf("state %s", v.State)
 		}
-		if v = h.must(h.vms.Stop(t.Context(), "web", 0)); v.State != banger.Stopped || v.LastError != "" {
+		if v = h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard)); v.State != banger.Stopped || v.LastError != "" {
 			t.Fatalf("state %s, last error %q", v.State, v.LastError)
 		}
 		if v = h.must(h.vms.Start(t.Context(), "web", opstate.Discard)); v.State != banger.Running {
 			t.Fatalf("state after the second start: %s", v.State)
 		}
-		if err := h.vms.Delete(t.Context(), "web", true); err != nil {
+		if err := h.vms.Delete(t.Context(), "web", true, opstate.Discard); err != nil {
 			t.Fatal(err)
 		}
 		h.empty()
@@ -40,8 +40,8 @@ func TestLife(t *testing.T) {
 		h := newHouse(t)
 		h.must(h.create(running))
 		h.must(h.vms.Start(t.Context(), "web", opstate.Discard))
-		h.must(h.vms.Stop(t.Context(), "web", 0))
-		if v := h.must(h.vms.Stop(t.Context(), "web", 0)); v.State != banger.Stopped {
+		h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard))
+		if v := h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard)); v.State != banger.Stopped {
 			t.Fatalf("state %s", v.State)
 		}
 	})
@@ -61,7 +61,7 @@ func TestLife(t *testing.T) {
 	t.Run("a running VM is not deleted without force", func(t *testing.T) {
 		h := newHouse(t)
 		h.must(h.create(running))
-		err := h.vms.Delete(t.Context(), "web", false)
+		err := h.vms.Delete(t.Context(), "web", false, opstate.Discard)
 		if !errkind.Is(err, api.KindPrecondition) || errkind.Hint(err) == "" {
 			t.Fatalf("got %v, hint %q", err, errkind.Hint(err))
 		}
@@ -161,7 +161,7 @@ func TestRestart(t *testing.T) {
 		if h.state("web") != banger.Running || r == nil || r.Machine.Handle().PID != pid || r.Hello.BootID == "" {
 			t.Fatalf("state %s, run %+v", h.state("web"), r)
 		}
-		h.must(h.vms.Stop(t.Context(), "web", 0))
+		h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard))
 	})
 	t.Run("a VM whose machine died meanwhile is stopped and starts again", func(t *testing.T) {
 		h := newHouse(t)
@@ -174,19 +174,29 @@ func TestRestart(t *testing.T) {
 		}
 		h.must(h.vms.Start(t.Context(), "web", opstate.Discard))
 	})
-	for _, state := range []banger.State{banger.Starting, banger.Stopping} {
-		t.Run("a VM left "+state.String()+" with a live machine is stopped, its machine gone", func(t *testing.T) {
-			h := newHouse(t)
-			v := h.must(h.create(running))
-			h.vms.Close()
-			h.force(v.ID, state)
-			h.open("")
-			if h.state("web") != banger.Stopped || len(h.host.Running()) != 0 {
-				t.Fatalf("state %s, machines %v", h.state("web"), h.host.Running())
-			}
-			h.must(h.vms.Start(t.Context(), "web", opstate.Discard))
-		})
-	}
+	t.Run("a VM left starting with a live machine is stopped, its machine gone", func(t *testing.T) {
+		h := newHouse(t)
+		v := h.must(h.create(running))
+		h.vms.Close()
+		h.force(v.ID, banger.Stopped, banger.Starting)
+		h.open("")
+		if h.state("web") != banger.Stopped || len(h.host.Running()) != 0 {
+			t.Fatalf("state %s, machines %v", h.state("web"), h.host.Running())
+		}
+		h.must(h.vms.Start(t.Context(), "web", opstate.Discard))
+	})
+	t.Run("a stop that was interrupted is finished, and the guest is asked to power off", func(t *testing.T) {
+		h := newHouse(t)
+		v := h.must(h.create(running))
+		h.vms.Close()
+		h.force(v.ID, banger.Stopping)
+		h.open("")
+		h.wait("web", banger.Stopped)
+		if n := h.powerOffs.Load(); n != 1 {
+			t.Errorf("the guest was asked %d times to power off", n)
+		}
+		h.must(h.vms.Start(t.Context(), "web", opstate.Discard))
+	})
 	t.Run("a VM whose creation was interrupted is removed", func(t *testing.T) {
 		h := newHouse(t)
 		v := h.must(h.create(running))
@@ -210,14 +220,10 @@ func TestRestart(t *testing.T) {
 	})
 }
 
-// force writes a state as a crash would leave it.
-func (h *house) force(id banger.VMID, state banger.State) {
+// force writes states one after the other, as a crash would leave the last.
+func (h *house) force(id banger.VMID, states ...banger.State) {
 	h.t.Helper()
-	path := map[banger.State][]banger.State{
-		banger.Starting: {banger.Stopped, banger.Starting},
-		banger.Stopping: {banger.Stopping},
-	}
-	for _, s := range path[state] {
+	for _, s := range states {
 		if _, err := h.store.UpdateVM(h.t.Context(), id, func(v *banger.VM) error { v.State = s; return nil }); err != nil {
 			h.t.Fatal(err)
 		}
@@ -237,7 +243,7 @@ func TestWorkspaceGuard(t *testing.T) {
 	}
 	refused := func(t *testing.T, h *house, want string) {
 		t.Helper()
-		err := h.vms.Delete(t.Context(), "web", false)
+		err := h.vms.Delete(t.Context(), "web", false, opstate.Discard)
 		if !errkind.Is(err, api.KindPrecondition) || !strings.Contains(err.Error()+errkind.Hint(err), want) {
 			t.Fatalf("got %v; %s", err, errkind.Hint(err))
 		}
@@ -245,7 +251,7 @@ func TestWorkspaceGuard(t *testing.T) {
 	t.Run("a stopped VM with unexported changes is not deleted without force", func(t *testing.T) {
 		h := prepare(t)
 		h.tree.Store("changed")
-		h.must(h.vms.Stop(t.Context(), "web", 0))
+		h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard))
 		refused(t, h, "workspace export")
 	})
 	t.Run("after an export it is deleted", func(t *testing.T) {
@@ -254,8 +260,8 @@ func TestWorkspaceGuard(t *testing.T) {
 		if err := h.vms.WorkspaceExported(t.Context(), "web", "changed"); err != nil {
 			t.Fatal(err)
 		}
-		h.must(h.vms.Stop(t.Context(), "web", 0))
-		if err := h.vms.Delete(t.Context(), "web", false); err != nil {
+		h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard))
+		if err := h.vms.Delete(t.Context(), "web", false, opstate.Discard); err != nil {
 			t.Fatal(err)
 		}
 		h.empty()

@@ -116,7 +116,9 @@ func disks() []guestapi.DiskUse {
 		}
 		seen[m.Device] = true
 		size := int64(fs.Blocks) * fs.Bsize
-		list = append(list, guestapi.DiskUse{Target: m.Target, Size: size, Used: size - int64(fs.Bfree)*fs.Bsize})
+		list = append(list, guestapi.DiskUse{
+			Target: m.Target, Size: size, Used: size - int64(fs.Bfree)*fs.Bsize, ReadOnly: fs.Flags&unix.ST_RDONLY != 0,
+		})
 	}
 	return list
 }

@@ -63,6 +63,16 @@ type Destroyer interface {
 	Destroy(ctx context.Context, r *Run) error
 }
 
+// Usage is what a VM's capabilities take of the host, in bytes.
+type Usage struct {
+	Root, Work int64 // allocated by the root and the work disk
+}
+
+// Measurer is a capability that takes something of the host which can be measured, whether the VM runs or not.
+type Measurer interface {
+	Measure(r *Run, u *Usage) error
+}
+
 // Chain is the capabilities in the order of their start.
 type Chain struct {
 	caps   []Capability
@@ -143,6 +153,18 @@ func (c *Chain) Destroy(ctx context.Context, r *Run) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Measure adds up what the capabilities of a VM take. What cannot be measured counts nothing and is in the error.
+func (c *Chain) Measure(r *Run) (Usage, error) {
+	var u Usage
+	var errs []error
+	for _, p := range c.caps {
+		if q, ok := p.(Measurer); ok {
+			errs = append(errs, q.Measure(r, &u))
+		}
+	}
+	return u, errors.Join(errs...)
 }
 
 func (c *Chain) step(ctx context.Context, r *Run, name string, fn func(context.Context, *Run) error) error {

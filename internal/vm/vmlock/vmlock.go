@@ -23,18 +23,25 @@ type Locks struct {
 	held map[banger.VMID]*entry
 }
 
+// Holder says who takes a lock, and for what. Those who must wait are told.
+type Holder struct {
+	VM     string // the VM's name
+	Action string // a verb in -ing form, such as "starting"
+	Op     string // id of the operation, or empty
+}
+
 type entry struct {
 	sem    chan struct{} // capacity 1: full while held
 	refs   int           // holder and waiters
-	action string
+	holder Holder
 	since  time.Time
 }
 
 const defaultWait = 10 * time.Second
 
-// Lock takes the lock of the VM id for action, a verb in -ing form such as "starting". It waits until the lock is free,
-// ctx ends, or the wait is over; the last is an error of kind busy. unlock must be called once.
-func (l *Locks) Lock(ctx context.Context, id banger.VMID, action string) (unlock func(), err error) {
+// Lock takes the lock of the VM id for h. It waits until the lock is free, ctx ends, or the wait is over; the last is an
+// error of kind busy, which names the holder. unlock must be called once.
+func (l *Locks) Lock(ctx context.Context, id banger.VMID, h Holder) (unlock func(), err error) {
 	e := l.enter(id)
 	wait := l.Wait
 	if wait == 0 {
@@ -52,7 +59,7 @@ func (l *Locks) Lock(ctx context.Context, id banger.VMID, action string) (unlock
 		return nil, l.busy(e)
 	}
 	l.mu.Lock()
-	e.action, e.since = action, time.Now()
+	e.holder, e.since = h, time.Now()
 	l.mu.Unlock()
 	return sync.OnceFunc(func() {
 		<-e.sem
@@ -63,9 +70,12 @@ func (l *Locks) Lock(ctx context.Context, id banger.VMID, action string) (unlock
 func (l *Locks) busy(e *entry) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return errkind.WithHint(
-		errkind.New(api.KindBusy, "busy: %s (since %s)", e.action, time.Since(e.since).Round(time.Second)),
-		"wait for it to end, or cancel its operation: `banger operation list`")
+	h, since := e.holder, time.Since(e.since).Round(time.Second)
+	if h.Op == "" {
+		return errkind.WithHint(errkind.New(api.KindBusy, "busy: vm %q is %s (%s)", h.VM, h.Action, since), "wait for it to end, and try again")
+	}
+	return errkind.WithHint(errkind.New(api.KindBusy, "busy: vm %q is %s (op %s, %s)", h.VM, h.Action, h.Op, since),
+		"wait for it to end, or cancel it: `banger operation cancel %s`", h.Op)
 }
 
 func (l *Locks) enter(id banger.VMID) *entry {
