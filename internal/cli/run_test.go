@@ -216,12 +216,12 @@ func TestRun(t *testing.T) {
 		repo, m := repository(t), newMachine(t)
 		write(t, filepath.Join(repo, "untracked"), "x")
 		banger(t, m.Daemon).run("vm", "run", "--name", "web", "--image", "i", "--kernel", "k", "--vmm", "qemu", "--init", "agent", "--vcpu", "1", "--memory", "512M",
-			"--disk-size", "1G", "--root-size", "2G", "--nat=false", "--env", "A=1", "--branch", "topic", "--include-untracked", "--depth", "3", "--quiet", repo)
+			"--disk-size", "1G", "--root-size", "2G", "--nat=false", "--auto-stop", "1h", "--env", "A=1", "--branch", "topic", "--include-untracked", "--depth", "3", "--quiet", repo)
 		var got api.VMCreate
 		m.Params(api.MethodVMBegin, &got)
 		no := false
 		want := api.VMCreate{Name: "web", Image: "i", Kernel: "k", VMM: "qemu", Init: "agent", VCPU: 1, MemMiB: 512, DiskSize: 1 << 30, RootSize: 2 << 30,
-			NAT: &no, Env: []string{"A=1"}, Start: true}
+			NAT: &no, Env: []string{"A=1"}, AutoStopMS: new(int64(3_600_000)), Start: true}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}

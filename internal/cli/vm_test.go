@@ -130,7 +130,7 @@ func TestLife(t *testing.T) {
 		mu.Unlock()
 		c.Reply(api.VM{ID: p.Ref})
 	}
-	for verb, method := range map[string]string{"start": api.MethodVMStart, "stop": api.MethodVMStop, "kill": api.MethodVMKill, "delete": api.MethodVMDelete} {
+	for verb, method := range map[string]string{"start": api.MethodVMStart, "stop": api.MethodVMStop, "restart": api.MethodVMRestart, "kill": api.MethodVMKill, "delete": api.MethodVMDelete} {
 		t.Run(verb+": a bad reference and a failure do not stop the rest, and each is told", func(t *testing.T) {
 			d.On(method, one)
 			done = nil
@@ -150,6 +150,8 @@ func TestLife(t *testing.T) {
 	if d.Params(api.MethodVMStop, &stop); stop.TimeoutMS != 90_000 {
 		t.Errorf("got %+v", stop)
 	}
+	banger(t, d).ok("vm", "restart", "--timeout", "1s", "web")
+	banger(t, d).fails(64, "too short", "vm", "restart", "--timeout", "0s", "web")
 	banger(t, d).ok("rm", "--force", "web")
 	var del api.VMDelete
 	if d.Params(api.MethodVMDelete, &del); !del.Force {
@@ -164,10 +166,10 @@ func TestVMCreate(t *testing.T) {
 		operation(d, api.MethodVMBegin, "aaaaaaaaaaaa")
 		c := banger(t, d).env(map[string]string{"TOKEN": "secret"}).ok("vm", "create", "--name", "web", "--image", "debian", "--kernel", "cloud",
 			"--vmm", "qemu", "--init", "/sbin/init", "--vcpu", "2", "--memory", "1.5G", "--disk-size", "10G", "--root-size", "4G",
-			"--nat=false", "--env", "A=1", "-e", "TOKEN", "--start")
-		no := false
+			"--nat=false", "--env", "A=1", "-e", "TOKEN", "--start", "--auto-stop", "30m")
+		no, soon := false, int64(1_800_000)
 		want := api.VMCreate{Name: "web", Image: "debian", Kernel: "cloud", VMM: "qemu", Init: "/sbin/init", VCPU: 2, MemMiB: 1536,
-			DiskSize: 10 << 30, RootSize: 4 << 30, NAT: &no, Env: []string{"A=1", "TOKEN=secret"}, Start: true}
+			DiskSize: 10 << 30, RootSize: 4 << 30, NAT: &no, Env: []string{"A=1", "TOKEN=secret"}, Start: true, AutoStopMS: &soon}
 		var got api.VMCreate
 		d.Params(api.MethodVMBegin, &got)
 		if diff := cmp.Diff(want, got); diff != "" {

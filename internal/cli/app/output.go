@@ -50,8 +50,9 @@ func (f *formFlag) Set(v string) error {
 
 // Column is one column of a table.
 type Column[T any] struct {
-	Head string
-	Cell func(T) string
+	Head   string
+	Cell   func(T) string
+	Amount func(T) int64 // what it is sorted by; nil: its text
 }
 
 // Table says how items of one type are printed.

@@ -62,16 +62,55 @@ Disks and workspaces stay, and "banger vm start" brings a VM back.`,
 			return runStop(cmd.Context(), o)
 		},
 	}
-	cmd.Flags().DurationVarP(&o.timeout, "timeout", "t", 20*time.Second, "how long a guest may take before it is killed")
+	o.timeoutFlag(cmd)
 	return cmd
 }
 
-func runStop(ctx context.Context, o *stopOptions) error {
+func (o *stopOptions) timeoutFlag(cmd *cobra.Command) {
+	cmd.Flags().DurationVarP(&o.timeout, "timeout", "t", 20*time.Second, "how long a guest may take before it is killed")
+}
+
+func (o *stopOptions) check() error {
 	if o.timeout < time.Millisecond {
 		return errkind.WithHint(errkind.New(api.KindInvalid, "--timeout %s is too short", o.timeout), "to end a VM at once use `banger vm kill`")
 	}
+	return nil
+}
+
+func runStop(ctx context.Context, o *stopOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	return each(ctx, o.app, o.refs, func(ctx context.Context, c *client.Client, t app.Target) error {
 		_, err := c.VMStop(ctx, api.VMStop{Ref: api.Ref{Ref: t.ID}, TimeoutMS: o.timeout.Milliseconds()})
+		return err
+	})
+}
+
+// NewRestart returns `banger vm restart`.
+func NewRestart(a *app.App) *cobra.Command {
+	o := &stopOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "restart VM...", Short: "Stop VMs and start them again", Args: app.Args(1, -1, "a VM"),
+		Long: `Stop VMs as "banger vm stop" does, and start them again. One that does not run is started. Disks and workspaces stay; what runs
+in a guest does not.`,
+		Example:           `  banger vm restart web`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.refs = args
+			return runRestart(cmd.Context(), o)
+		},
+	}
+	o.timeoutFlag(cmd)
+	return cmd
+}
+
+func runRestart(ctx context.Context, o *stopOptions) error {
+	if err := o.check(); err != nil {
+		return err
+	}
+	return each(ctx, o.app, o.refs, func(ctx context.Context, c *client.Client, t app.Target) error {
+		_, err := c.VMRestart(ctx, api.VMRestart{Ref: api.Ref{Ref: t.ID}, TimeoutMS: o.timeout.Milliseconds()})
 		return err
 	})
 }

@@ -3,6 +3,7 @@ package vmcmd
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,7 @@ import (
 type listOptions struct {
 	app     *app.App
 	out     app.Output
+	sel     app.Selection
 	running bool
 }
 
@@ -23,14 +25,17 @@ func NewList(a *app.App) *cobra.Command {
 	o := &listOptions{app: a}
 	cmd := &cobra.Command{
 		Use: "list", Aliases: []string{"ls"}, Short: "List VMs", Args: app.Args(0, 0, ""),
-		Long: `List all VMs, oldest first, with their states. JSON and YAML hold everything that "banger vm show" does.`,
+		Long: `List all VMs, oldest first, with their states. JSON and YAML hold everything that "banger vm show" does. Filters and sorting go
+by what the columns show.`,
 		Example: `  banger vm list
   banger vm list --running -q
+  banger vm list --filter 'name=web*' --filter state!=running --sort -memory --columns name,state,memory
   banger vm list --format '{{.Name}} {{.MemMiB}}'`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE:              func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), o) },
 	}
 	o.out.Flags(cmd)
+	o.sel.Flags(cmd)
 	cmd.Flags().BoolVarP(&o.running, "running", "r", false, "only those that run")
 	return cmd
 }
@@ -45,15 +50,13 @@ func runList(ctx context.Context, o *listOptions) error {
 		return err
 	}
 	if o.running {
-		var some []api.VM
-		for _, v := range vms {
-			if v.State == "running" {
-				some = append(some, v)
-			}
-		}
-		vms = some
+		vms = slices.DeleteFunc(vms, func(v api.VM) bool { return v.State != "running" })
 	}
-	return app.PrintList(o.app, o.out, vms, table(time.Now()))
+	vms, t, err := app.Select(o.sel, vms, table(time.Now()))
+	if err != nil {
+		return err
+	}
+	return app.PrintList(o.app, o.out, vms, t)
 }
 
 type showOptions struct {

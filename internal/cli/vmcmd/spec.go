@@ -15,6 +15,7 @@ type Spec struct {
 	vcpu                           int
 	memory, disk, root             app.SizeFlag
 	nat                            bool
+	autoStop                       AutoStopFlag
 	env                            []string
 	cmd                            *cobra.Command
 }
@@ -33,6 +34,7 @@ func (s *Spec) Flags(a *app.App, cmd *cobra.Command) {
 	f.Var(&s.disk, "disk-size", "size of the work disk at /root, such as 10G (default: the configuration's)")
 	f.Var(&s.root, "root-size", "size of the root disk, such as 4G (default: the image's)")
 	f.BoolVar(&s.nat, "nat", true, "let the guest reach the network outside; --nat=false does not")
+	f.Var(&s.autoStop, "auto-stop", "stop the VM when nobody has used it for so long, such as 30m, or never (default: auto_stop_after of the configuration)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "NAME=VALUE, or NAME for your own value, set for every command in the guest (repeatable)")
 	cmd.RegisterFlagCompletionFunc("image", app.FlagCompletion(a.CompleteImages(-1)))
 	cmd.RegisterFlagCompletionFunc("kernel", app.FlagCompletion(a.CompleteKernels(-1)))
@@ -58,6 +60,9 @@ func (s *Spec) Create(a *app.App) (api.VMCreate, error) {
 	}
 	if s.cmd.Flags().Changed("nat") {
 		p.NAT = &s.nat
+	}
+	if s.autoStop.ms != nil && *s.autoStop.ms >= 0 {
+		p.AutoStopMS = s.autoStop.ms
 	}
 	env, err := a.Environment(s.env)
 	p.Env = env

@@ -22,8 +22,8 @@ func New(a *app.App) *cobra.Command {
 until it is deleted. VMs outlive the daemon and this program. A reference to a VM is its name, its id, or the beginning of its
 id where only one VM has that.`,
 	}
-	cmd.AddCommand(NewCreate(a), NewStart(a), NewStop(a), NewKill(a), NewDelete(a), NewList(a), NewShow(a), NewExec(a),
-		NewSSH(a), NewLogs(a), NewCp(a), NewHealth(a), NewPorts(a), NewDial(a), NewKnownHosts(a))
+	cmd.AddCommand(NewCreate(a), NewStart(a), NewStop(a), NewRestart(a), NewKill(a), NewDelete(a), NewSet(a), NewList(a), NewShow(a), NewExec(a),
+		NewSSH(a), NewLogs(a), NewCp(a), NewHealth(a), NewPing(a), NewStats(a), NewPrune(a), NewPorts(a), NewDial(a), NewKnownHosts(a))
 	return cmd
 }
 
@@ -42,11 +42,11 @@ func table(now time.Time) app.Table[api.VM] {
 			{Head: "ID", Cell: func(v api.VM) string { return v.ID }},
 			{Head: "STATE", Cell: state},
 			{Head: "IMAGE", Cell: func(v api.VM) string { return v.Image }},
-			{Head: "VCPU", Cell: func(v api.VM) string { return fmt.Sprint(v.VCPU) }},
-			{Head: "MEMORY", Cell: memory},
+			{Head: "VCPU", Cell: func(v api.VM) string { return fmt.Sprint(v.VCPU) }, Amount: func(v api.VM) int64 { return int64(v.VCPU) }},
+			{Head: "MEMORY", Cell: memory, Amount: func(v api.VM) int64 { return int64(v.MemMiB) }},
 			{Head: "ADDRESS", Cell: func(v api.VM) string { return v.Address }},
 			{Head: "WORKSPACE", Cell: workspacePath},
-			{Head: "AGE", Cell: func(v api.VM) string { return app.Age(now, v.Created) }},
+			{Head: "AGE", Cell: func(v api.VM) string { return app.Age(now, v.Created) }, Amount: func(v api.VM) int64 { return -v.Created.UnixNano() }},
 		},
 	}
 }
@@ -60,6 +60,13 @@ func state(v api.VM) string {
 		types[i] = c.Type
 	}
 	return v.State + " (" + strings.Join(types, ",") + ")"
+}
+
+func autoStop(v api.VM) string {
+	if v.AutoStopMS == 0 {
+		return "never"
+	}
+	return "after " + (time.Duration(v.AutoStopMS) * time.Millisecond).String() + " without use"
 }
 
 func memory(v api.VM) string { return app.Size(int64(v.MemMiB) << 20) }
@@ -79,7 +86,7 @@ func fields(v api.VM) []app.Field {
 		{Name: "Engine", Value: v.Engine}, {Name: "Init", Value: v.Init}, {Name: "vCPU", Value: fmt.Sprint(v.VCPU)},
 		{Name: "Memory", Value: memory(v)}, {Name: "Root disk", Value: app.Size(v.RootSize)},
 		{Name: "Work disk", Value: app.Size(v.DiskSize)}, {Name: "NAT", Value: fmt.Sprint(v.NAT)},
-		{Name: "Address", Value: v.Address}, {Name: "MAC", Value: v.MAC}, {Name: "Environment", Value: strings.Join(v.Env, "\n")},
+		{Name: "Auto-stop", Value: autoStop(v)}, {Name: "Address", Value: v.Address}, {Name: "MAC", Value: v.MAC}, {Name: "Environment", Value: strings.Join(v.Env, "\n")},
 		{Name: "Boot id", Value: v.BootID}, {Name: "Created", Value: app.Stamp(v.Created)},
 		{Name: "Started", Value: app.Stamp(v.Started)}, {Name: "Stopped", Value: app.Stamp(v.Stopped)},
 		{Name: "Last used", Value: app.Stamp(v.LastUsed)},
