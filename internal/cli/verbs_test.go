@@ -166,3 +166,57 @@ func TestSelection(t *testing.T) {
 	banger(t, d).fails(64, "bad filter", "vm", "list", "--filter", "web")
 	banger(t, d).fails(64, "bad pattern", "vm", "list", "--filter", "name=[")
 }
+
+func TestWait(t *testing.T) {
+	d := fakedaemon.Start(t)
+	vms(d, web())
+	t.Run("the state is looked at behind a place in the stream, which is then followed from there", func(t *testing.T) {
+		var asked []api.Events
+		d.On(api.MethodEvents, func(c *fakedaemon.Call) {
+			var p api.Events
+			c.Decode(&p)
+			asked = append(asked, p)
+			c.Reply(api.EventsReply{Last: 5})
+			if p.Follow && p.After == 5 {
+				c.Line(api.Event{Seq: 6, Type: api.EventVMState, ID: web().ID, State: "stopping"})
+				return // the daemon goes away
+			}
+			if p.Follow {
+				c.Line(api.Event{Seq: 7, Type: api.EventVMState, ID: web().ID, State: "stopped"})
+			}
+		})
+		banger(t, d).ok("vm", "wait", "web", "--timeout", "1m")
+		want := []api.Events{
+			{Subject: web().ID, Types: []string{"vm"}},
+			{Subject: web().ID, Types: []string{"vm"}, After: 5, Follow: true},
+			{Subject: web().ID, Types: []string{"vm"}, After: 6, Follow: true},
+		}
+		if diff := cmp.Diff(want, asked); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("one that is there already is not waited for", func(t *testing.T) {
+		if c := banger(t, d).ok("vm", "wait", "--for", "running,failed", "web"); c.stdout != "web\n" {
+			t.Errorf("got %q", c.stdout)
+		}
+	})
+	t.Run("a deleted VM is seen", func(t *testing.T) {
+		d.On(api.MethodEvents, func(c *fakedaemon.Call) {
+			c.Reply(api.EventsReply{Last: 5})
+			c.Line(api.Event{Seq: 6, Type: api.EventVMDeleted, ID: web().ID, State: "running"})
+		})
+		banger(t, d).ok("vm", "wait", "--for", "deleted", "web")
+	})
+	t.Run("it gives up in time", func(t *testing.T) {
+		d.On(api.MethodEvents, func(c *fakedaemon.Call) {
+			var p api.Events
+			c.Decode(&p)
+			c.Reply(api.EventsReply{Last: 5})
+			if p.Follow {
+				c.HangUp()
+			}
+		})
+		banger(t, d).fails(75, "not in time", "vm", "wait", "--timeout", "50ms", "web")
+	})
+	banger(t, d).fails(64, "no state", "vm", "wait", "--for", "happy", "web")
+}

@@ -23,7 +23,7 @@ until it is deleted. VMs outlive the daemon and this program. A reference to a V
 id where only one VM has that.`,
 	}
 	cmd.AddCommand(NewCreate(a), NewStart(a), NewStop(a), NewRestart(a), NewKill(a), NewDelete(a), NewSet(a), NewList(a), NewShow(a), NewExec(a),
-		NewSSH(a), NewLogs(a), NewCp(a), NewHealth(a), NewPing(a), NewStats(a), NewPrune(a), NewPorts(a), NewDial(a), NewKnownHosts(a))
+		NewSSH(a), NewLogs(a), NewCp(a), NewHealth(a), NewPing(a), NewStats(a), NewWait(a), NewPrune(a), NewPorts(a), NewDial(a), NewKnownHosts(a))
 	return cmd
 }
 
