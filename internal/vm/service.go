@@ -154,7 +154,7 @@ func (s *Service) setRun(id banger.VMID, r *capability.Run) {
 		return
 	}
 	s.runs[id] = r
-	s.idle.Watch(id, s.AutoStop(r.VM), time.Now())
+	s.idle.Watch(id, s.AutoStop(r.VM))
 }
 
 // Guest returns the VM that ref names and a connection to its agent. A VM that does not run is of kind precondition.

@@ -6,7 +6,6 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
@@ -44,8 +43,8 @@ func (s *Service) Set(ctx context.Context, p api.VMSet, r opstate.Reporter) (ban
 	if vm, err = s.record(ctx, vm.ID, p.Name, next); err != nil {
 		return vm, fmt.Errorf("set vm %q: %w", vm.Name, err)
 	}
-	if s.Run(vm.ID) != nil {
-		s.idle.Watch(vm.ID, s.AutoStop(vm), time.Now())
+	if s.Run(vm.ID) != nil && p.AutoStopMS != nil {
+		s.idle.Watch(vm.ID, s.AutoStop(vm))
 	}
 	if restart {
 		if err := s.startLocked(ctx, vm, r); err != nil {

@@ -31,8 +31,8 @@ type use struct {
 	active int           // open streams
 	last   time.Time     // end of the last one
 	stored time.Time     // when last was written to the record
-	warned bool
-	asked  time.Time // when a stop was last asked for: one that fails is tried again after as long
+	warned time.Time     // when the event was given out; zero: not since the last use
+	asked  time.Time     // when a stop was last asked for: one that fails is tried again after as long
 }
 
 // NewIdle returns an Idle that knows no VM.
@@ -40,16 +40,16 @@ func NewIdle() *Idle {
 	return &Idle{vms: map[banger.VMID]*use{}, poke: make(chan struct{}, 1)}
 }
 
-// Watch begins or changes the supervision of a running VM, as unused since last.
-func (i *Idle) Watch(id banger.VMID, after time.Duration, last time.Time) {
+// Watch begins or changes the supervision of a running VM, whose time begins now.
+func (i *Idle) Watch(id banger.VMID, after time.Duration) {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	u, ok := i.vms[id]
 	if !ok {
-		u = &use{last: last}
+		u = &use{}
 		i.vms[id] = u
 	}
-	u.after, u.warned = after, false
+	u.after, u.last, u.warned = after, time.Now(), time.Time{}
 	i.wake()
 }
 
@@ -76,7 +76,7 @@ func (i *Idle) Use(id banger.VMID, change int) (store bool) {
 		return false
 	}
 	now := time.Now()
-	u.active, u.last, u.warned = u.active+change, now, false
+	u.active, u.last, u.warned = u.active+change, now, time.Time{}
 	if u.active == 0 && u.after > 0 {
 		i.wake()
 	}
@@ -104,21 +104,21 @@ func (i *Idle) Due() (warn, stop []banger.VMID, again time.Duration) {
 		if u.after == 0 || u.active > 0 {
 			continue
 		}
-		unused := time.Since(u.last)
-		early := u.after - min(Warning, u.after/2)
+		grace := min(Warning, u.after/2)
+		unused, warned, asked := time.Since(u.last), time.Since(u.warned), time.Since(u.asked)
 		switch {
-		case unused >= u.after && time.Since(u.asked) >= u.after:
+		case unused < u.after-grace:
+			again = min(again, u.after-grace-unused)
+		case u.warned.IsZero(): // maybe late: the host may have slept
+			warn, u.warned = append(warn, id), time.Now()
+			again = min(again, grace)
+		case warned < grace:
+			again = min(again, grace-warned)
+		case asked < u.after:
+			again = min(again, u.after-asked)
+		default:
 			stop, u.asked = append(stop, id), time.Now()
 			again = min(again, u.after)
-		case unused >= u.after:
-			again = min(again, u.after-time.Since(u.asked))
-		case unused >= early && !u.warned:
-			warn, u.warned = append(warn, id), true
-			again = min(again, u.after-unused)
-		case unused >= early:
-			again = min(again, u.after-unused)
-		default:
-			again = min(again, early-unused)
 		}
 	}
 	return warn, stop, again

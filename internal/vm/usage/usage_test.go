@@ -12,7 +12,7 @@ func TestIdle(t *testing.T) {
 	const id banger.VMID = "aaaaaaaaaaaa"
 	watched := func(after time.Duration) *Idle {
 		i := NewIdle()
-		i.Watch(id, after, time.Now())
+		i.Watch(id, after)
 		<-i.Poked()
 		return i
 	}
@@ -61,6 +61,27 @@ func TestIdle(t *testing.T) {
 			}
 		})
 	})
+	t.Run("a look that comes late, as after a sleep of the host, still warns before", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			i := watched(10 * time.Minute)
+			if warn, stop, again := look(i, 5*time.Hour); warn != 1 || stop != 0 || again != time.Minute {
+				t.Fatalf("warn %d, stop %d, again %v", warn, stop, again)
+			}
+			if _, stop, _ := look(i, time.Minute); stop != 1 {
+				t.Fatal("not stopped")
+			}
+		})
+	})
+	t.Run("a time that is given to a VM which was unused for long counts from then", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			i := watched(0)
+			time.Sleep(time.Hour)
+			i.Watch(id, 10*time.Minute)
+			if warn, stop, again := look(i, 0); warn != 0 || stop != 0 || again != 9*time.Minute {
+				t.Fatalf("warn %d, stop %d, again %v", warn, stop, again)
+			}
+		})
+	})
 	t.Run("the record learns of use at most every ten seconds", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			i := watched(0)
@@ -79,7 +100,7 @@ func TestIdle(t *testing.T) {
 			if _, stop, _ := look(i, 1000*time.Hour); stop != 0 {
 				t.Fatal("stopped")
 			}
-			i.Watch(id, time.Minute, time.Now())
+			i.Watch(id, time.Minute)
 			i.Forget(id)
 			if _, stop, _ := look(i, time.Hour); stop != 0 || i.Expired(id) {
 				t.Fatal("stopped")
