@@ -216,7 +216,7 @@ func TestWait(t *testing.T) {
 				c.HangUp()
 			}
 		})
-		banger(t, d).fails(75, "not in time", "vm", "wait", "--timeout", "50ms", "web")
+		banger(t, d).fails(124, "not in time", "vm", "wait", "--timeout", "50ms", "web")
 	})
 	banger(t, d).fails(64, "no state", "vm", "wait", "--for", "happy", "web")
 }
