@@ -42,6 +42,10 @@ check: ## gofmt, go vet, staticcheck, and the rules of test/arch
 	go tool staticcheck ./...
 	go test ./test/arch
 
+.PHONY: docs
+docs: ## write docs/RPC.md and docs/openrpc.json from the code
+	go run ./internal/rpcserver/rpcdoc .
+
 # The tests of packages run with the race detector; those of test/e2e run the built programs and real guests.
 .PHONY: test
 test: test-deps build ## run every test, and end with counts and the reasons of skips

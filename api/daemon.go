@@ -5,32 +5,32 @@ type Empty struct{}
 
 // Ref names a VM, image or kernel: by name, id, or a prefix of an id that only one has.
 type Ref struct {
-	Ref string `json:"ref"`
+	Ref string `json:"ref"` // its name, id, or a prefix of its id that only one has
 }
 
 // Ping is the result of daemon.ping.
 type Ping struct {
 	Protocol int    `json:"protocol"` // [ProtocolVersion]
 	Version  string `json:"version"`  // build version of the daemon
-	PID      int    `json:"pid"`
+	PID      int    `json:"pid"`      // of the daemon
 }
 
 // Info is the result of daemon.info.
 type Info struct {
 	Ping
-	StartedAt string `json:"started_at"` // RFC 3339
-	Root      string `json:"root,omitempty"`
+	StartedAt string `json:"started_at"`     // RFC 3339
+	Root      string `json:"root,omitempty"` // BANGER_ROOT, empty when that is not set
 	StateDir  string `json:"state_dir"`
 	RunDir    string `json:"run_dir"`
 	CacheDir  string `json:"cache_dir"`
-	Config    string `json:"config"` // path of the configuration file
-	Log       string `json:"log"`    // path of the daemon's log
-	Running   int    `json:"running"`
-	VMs       int    `json:"vms"`
-	VMM       string `json:"vmm"` // what `vmm = "auto"` means on this host, with its accelerator
-	VMMReason string `json:"vmm_reason"`
-	Cloner    string `json:"cloner"`
-	Network   string `json:"network"`
+	Config    string `json:"config"`     // path of the configuration file
+	Log       string `json:"log"`        // path of the daemon's log
+	Running   int    `json:"running"`    // VMs that run
+	VMs       int    `json:"vms"`        // all VMs
+	VMM       string `json:"vmm"`        // what `vmm = "auto"` means on this host, with its accelerator
+	VMMReason string `json:"vmm_reason"` // why that one
+	Cloner    string `json:"cloner"`     // how root disks are made: reflink, qcow2, copy
+	Network   string `json:"network"`    // mode of the network: user
 }
 
 // Check is one finding of daemon.doctor.

@@ -26,8 +26,8 @@ const (
 
 // Error is a failure as it crosses the wire.
 type Error struct {
-	Kind      ErrorKind `json:"kind"`
-	Message   string    `json:"message"`
+	Kind      ErrorKind `json:"kind"`                // an unknown one means internal
+	Message   string    `json:"message"`             // what failed, for people
 	Hint      string    `json:"hint,omitempty"`      // what the user can do, a sentence
 	Operation string    `json:"operation,omitempty"` // id of the operation concerned
 }

@@ -6,9 +6,9 @@ import "time"
 type Image struct {
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
-	Managed   bool      `json:"managed"` // false: registered, its files are the user's
-	Kernel    string    `json:"kernel"`  // name of the kernel it is booted with by default
-	Init      string    `json:"init"`
+	Managed   bool      `json:"managed"`   // false: registered, its files are the user's
+	Kernel    string    `json:"kernel"`    // name of the kernel it is booted with by default
+	Init      string    `json:"init"`      // agent, or the path of the image's own init
 	Source    string    `json:"source"`    // what it was made from, such as debian:bookworm
 	Digest    string    `json:"digest"`    // sha256 of the root filesystem's tar
 	RootSize  int64     `json:"root_size"` // bytes, as the guest sees it
@@ -17,7 +17,7 @@ type Image struct {
 	Packages  int       `json:"packages"`  // how many, 0 when unknown
 	Created   time.Time `json:"created"`
 	VMs       []string  `json:"vms,omitempty"` // names of the VMs that use it
-	Dir       string    `json:"dir"`
+	Dir       string    `json:"dir"`           // on the host, of its files
 }
 
 // ImageList is the result of image.list.
@@ -27,14 +27,14 @@ type ImageList struct {
 
 // ImageBuild is the parameter of image.build.begin: a Debian root filesystem made with mmdebstrap.
 type ImageBuild struct {
-	Name     string   `json:"name"`
-	Suite    string   `json:"suite,omitempty"`    // bookworm by default
-	Variant  string   `json:"variant,omitempty"`  // mmdebstrap's; apt by default
-	Packages []string `json:"packages,omitempty"` // on top of the default ones
-	Mirror   string   `json:"mirror,omitempty"`   // default: the host's apt sources
-	Kernel   string   `json:"kernel,omitempty"`
+	Name     string   `json:"name"`                // of the image
+	Suite    string   `json:"suite,omitempty"`     // bookworm by default
+	Variant  string   `json:"variant,omitempty"`   // mmdebstrap's; apt by default
+	Packages []string `json:"packages,omitempty"`  // on top of the default ones
+	Mirror   string   `json:"mirror,omitempty"`    // default: the host's apt sources
+	Kernel   string   `json:"kernel,omitempty"`    // name of the kernel to boot it with; default: the configured one
 	Init     string   `json:"init,omitempty"`      // agent by default
-	RootSize int64    `json:"root_size,omitempty"` // bytes
+	RootSize int64    `json:"root_size,omitempty"` // bytes, whole MiB, at least 512; default 8 GiB; sparse
 	Replace  bool     `json:"replace,omitempty"`   // take the name over from an existing image
 }
 
@@ -42,15 +42,15 @@ type ImageBuild struct {
 type Kernel struct {
 	ID        string            `json:"id"`
 	Name      string            `json:"name"`
-	Release   string            `json:"release"` // uname -r
-	Arch      string            `json:"arch"`    // x86_64
-	Source    string            `json:"source"`
+	Release   string            `json:"release"`         // uname -r
+	Arch      string            `json:"arch"`            // x86_64
+	Source    string            `json:"source"`          // where it came from, such as a package and its version
 	Format    string            `json:"format"`          // elf or bzimage
 	Allocated int64             `json:"allocated"`       // bytes on the host's disk
 	Facts     map[string]string `json:"facts,omitempty"` // CONFIG_ values that matter: y, m or n
 	Created   time.Time         `json:"created"`
 	Images    []string          `json:"images,omitempty"` // names of the images that name it
-	Dir       string            `json:"dir"`
+	Dir       string            `json:"dir"`              // on the host, of its files
 }
 
 // KernelList is the result of kernel.list.
@@ -60,7 +60,7 @@ type KernelList struct {
 
 // KernelImport is the parameter of kernel.import.begin. Exactly one of Deb, Host and Path is set.
 type KernelImport struct {
-	Name    string `json:"name,omitempty"`
+	Name    string `json:"name,omitempty"`    // default: made from where it comes from
 	Deb     string `json:"deb,omitempty"`     // a Debian package's name, or the path of a .deb
 	Host    bool   `json:"host,omitempty"`    // the running host's kernel and modules
 	Path    string `json:"path,omitempty"`    // a kernel image, bzImage or ELF

@@ -22,24 +22,24 @@ func (s OperationState) Done() bool { return s != OperationRunning && s != "" }
 
 // Operation is a long-running request: what it does, how far it is, and how it ended.
 type Operation struct {
-	ID       string          `json:"id"`
+	ID       string          `json:"id"`                // 12 hex digits
 	Kind     string          `json:"kind"`              // the method that began it, such as vm.create
 	Subject  string          `json:"subject,omitempty"` // name of the VM, image or kernel
 	State    OperationState  `json:"state"`
-	Stage    string          `json:"stage,omitempty"` // what it does now
-	Stages   []Stage         `json:"stages,omitempty"`
+	Stage    string          `json:"stage,omitempty"`    // what it does now
+	Stages   []Stage         `json:"stages,omitempty"`   // all so far, in order
 	Progress *Progress       `json:"progress,omitempty"` // of the present stage, where an amount is known
-	Error    *Error          `json:"error,omitempty"`
-	Result   json.RawMessage `json:"result,omitempty"` // the method's result, when succeeded
+	Error    *Error          `json:"error,omitempty"`    // why it did not succeed
+	Result   json.RawMessage `json:"result,omitempty"`   // a Ref by id to what was made, when succeeded
 	Created  time.Time       `json:"created"`
 	Ended    time.Time       `json:"ended,omitzero"`
 }
 
-// Stage is one step of an operation. A stage that has not ended has TookMS -1.
+// Stage is one step of an operation.
 type Stage struct {
 	Name   string    `json:"name"`
 	Begun  time.Time `json:"begun"`
-	TookMS int64     `json:"took_ms"`
+	TookMS int64     `json:"took_ms"` // -1 while it has not ended
 }
 
 // Progress is an amount done of a known total, in Unit (bytes, packages, files).
@@ -51,7 +51,7 @@ type Progress struct {
 
 // OperationRef is the result of the begin methods, and the parameter of those that look an operation up.
 type OperationRef struct {
-	ID string `json:"id"`
+	ID string `json:"id"` // of the operation, or a prefix of it that only one has
 }
 
 // OperationList is the result of operation.list, newest first.

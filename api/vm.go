@@ -8,8 +8,8 @@ import (
 
 // VM is one VM as the daemon reports it. Sizes are bytes unless a name says MiB.
 type VM struct {
-	ID       string   `json:"id"`
-	Name     string   `json:"name"`
+	ID       string   `json:"id"`    // 12 hex digits
+	Name     string   `json:"name"`  // a DNS label
 	State    string   `json:"state"` // created, starting, running, paused, stopping, stopped, failed
 	Image    string   `json:"image"`
 	ImageID  string   `json:"image_id"`
@@ -17,21 +17,21 @@ type VM struct {
 	KernelID string   `json:"kernel_id"`
 	VMM      string   `json:"vmm"`              // as asked: auto, qemu, firecracker
 	Engine   string   `json:"engine,omitempty"` // what runs it now, such as qemu/tcg
-	Init     string   `json:"init"`
+	Init     string   `json:"init"`             // agent, or the path of the image's own init
 	VCPU     int      `json:"vcpu"`
 	MemMiB   int      `json:"mem_mib"`
 	RootSize int64    `json:"root_size"`
 	DiskSize int64    `json:"disk_size"`
-	NAT      bool     `json:"nat"`
-	Env      []string `json:"env,omitempty"`
+	NAT      bool     `json:"nat"`           // the guest reaches out
+	Env      []string `json:"env,omitempty"` // NAME=VALUE, for every command in the guest
 	// AutoStopMS is after how long without use a running VM is stopped; 0 is never. It is the configured default unless the
 	// VM was given its own.
 	AutoStopMS int64       `json:"auto_stop_ms"`
 	Address    string      `json:"address,omitempty"` // of the guest, where the host can reach it
 	MAC        string      `json:"mac,omitempty"`
-	PID        int         `json:"pid,omitempty"` // of the VMM, when running
-	BootID     string      `json:"boot_id,omitempty"`
-	LastError  string      `json:"last_error,omitempty"`
+	PID        int         `json:"pid,omitempty"`        // of the VMM, when running
+	BootID     string      `json:"boot_id,omitempty"`    // the guest kernel's, when running
+	LastError  string      `json:"last_error,omitempty"` // why it failed, or did not start
 	Conditions []Condition `json:"conditions,omitempty"`
 	Workspace  *Workspace  `json:"workspace,omitempty"`
 	Created    time.Time   `json:"created"`
@@ -42,7 +42,7 @@ type VM struct {
 
 // Condition is something that is wrong with a VM which runs all the same.
 type Condition struct {
-	Type    string    `json:"type"`
+	Type    string    `json:"type"` // the capability that is amiss, such as agent
 	Message string    `json:"message"`
 	Since   time.Time `json:"since"`
 }
@@ -54,20 +54,20 @@ type VMList struct {
 
 // VMCreate is the parameter of vm.create and vm.create.begin. Zero values mean the configured default.
 type VMCreate struct {
-	Name     string   `json:"name,omitempty"`
-	Image    string   `json:"image,omitempty"`
-	Kernel   string   `json:"kernel,omitempty"`
-	VMM      string   `json:"vmm,omitempty"`
-	Init     string   `json:"init,omitempty"`
-	VCPU     int      `json:"vcpu,omitempty"`
-	MemMiB   int      `json:"mem_mib,omitempty"`
+	Name     string   `json:"name,omitempty"`      // a DNS label; empty: two words are chosen
+	Image    string   `json:"image,omitempty"`     // name, id or prefix of one; the default image is built when there is none
+	Kernel   string   `json:"kernel,omitempty"`    // as Image; empty: the one that the image names
+	VMM      string   `json:"vmm,omitempty"`       // auto (default), qemu, firecracker
+	Init     string   `json:"init,omitempty"`      // agent, or a path; empty: as the image says
+	VCPU     int      `json:"vcpu,omitempty"`      // processors
+	MemMiB   int      `json:"mem_mib,omitempty"`   // memory
 	RootSize int64    `json:"root_size,omitempty"` // bytes
 	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk
-	NAT      *bool    `json:"nat,omitempty"`
-	Env      []string `json:"env,omitempty"` // NAME=VALUE
+	NAT      *bool    `json:"nat,omitempty"`       // false: the guest does not reach out
+	Env      []string `json:"env,omitempty"`       // NAME=VALUE
 	// AutoStopMS stops the VM when it was not used for so long; 0 is never, nil the configured default.
 	AutoStopMS *int64 `json:"auto_stop_ms,omitempty"`
-	Start      bool   `json:"start,omitempty"`
+	Start      bool   `json:"start,omitempty"` // and start it
 	// Ephemeral VMs belong to a client: when no vm.lease is held on one any more, the daemon exports what changed in its
 	// workspace to its patches directory and deletes it. `vm run --rm` makes such VMs.
 	Ephemeral bool `json:"ephemeral,omitempty"`
@@ -80,22 +80,22 @@ type VMStop struct {
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 }
 
-// VMRestart is the parameter of vm.restart; TimeoutMS is as for vm.stop.
+// VMRestart is the parameter of vm.restart.
 type VMRestart struct {
 	Ref
-	TimeoutMS int64 `json:"timeout_ms,omitempty"`
+	TimeoutMS int64 `json:"timeout_ms,omitempty"` // as for vm.stop
 }
 
 // VMSet is the parameter of vm.set. Zero values change nothing. All but Name and AutoStopMS take effect at a start: while the VM
 // runs they are refused with kind precondition, unless Restart is set.
 type VMSet struct {
 	Ref
-	Name     string   `json:"name,omitempty"`
-	VCPU     int      `json:"vcpu,omitempty"`
-	MemMiB   int      `json:"mem_mib,omitempty"`
+	Name     string   `json:"name,omitempty"`      // a DNS label
+	VCPU     int      `json:"vcpu,omitempty"`      // processors
+	MemMiB   int      `json:"mem_mib,omitempty"`   // memory
 	RootSize int64    `json:"root_size,omitempty"` // bytes; disks only grow
 	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk; disks only grow
-	NAT      *bool    `json:"nat,omitempty"`
+	NAT      *bool    `json:"nat,omitempty"`       // false: the guest does not reach out
 	Env      []string `json:"env,omitempty"`       // NAME=VALUE, added or replaced
 	UnsetEnv []string `json:"unset_env,omitempty"` // names
 	// AutoStopMS is as for vm.create; -1 is the configured default again.
@@ -105,7 +105,7 @@ type VMSet struct {
 
 // VMStatsRequest is the parameter of vm.stats. Without references it means all VMs that run.
 type VMStatsRequest struct {
-	Refs []string `json:"refs,omitempty"`
+	Refs []string `json:"refs,omitempty"` // names, ids, or prefixes of ids that only one has
 }
 
 // VMStatsList is the result of vm.stats, in the order of the references, or oldest first.
@@ -158,7 +158,7 @@ type PrunedVM struct {
 // refused.
 type VMDelete struct {
 	Ref
-	Force bool `json:"force,omitempty"`
+	Force bool `json:"force,omitempty"` // kill it if it runs, and lose what was not exported
 }
 
 // VMLogs is the parameter of vm.logs, a stream of raw bytes.
@@ -166,29 +166,31 @@ type VMLogs struct {
 	Ref
 	Source string `json:"source,omitempty"` // console (default) or vmm
 	Tail   int    `json:"tail,omitempty"`   // lines from the end; 0 is all
-	Follow bool   `json:"follow,omitempty"`
+	Follow bool   `json:"follow,omitempty"` // go on with what is added, until the client hangs up
 }
 
-// VMExec is the parameter of vm.exec, a stream of frames; the result is guestapi.ExecStarted.
+// VMExec is the parameter of vm.exec, a stream of frames. To the command go stdin, stdin-eof, resize and signal; from it come
+// stdout, stderr and, last, exit.
 type VMExec struct {
 	Ref
 	guestapi.ExecSpec
 }
 
-// VMDial is the parameter of vm.dial, a stream of raw bytes. SSH true reaches the agent's SSH server without a network.
+// VMDial is the parameter of vm.dial, a stream of raw bytes. What is half-closed here is half-closed in the guest.
 type VMDial struct {
 	Ref
 	guestapi.Dial
-	SSH bool `json:"ssh,omitempty"`
+	SSH bool `json:"ssh,omitempty"` // instead of an address: the agent's SSH server, which needs no network
 }
 
-// VMCopyIn is the parameter of vm.copy-in, a stream of frames.
+// VMCopyIn is the parameter of vm.copy-in, a stream of frames: stdin carries a tar and stdin-eof ends it; exit says how it
+// went.
 type VMCopyIn struct {
 	Ref
 	guestapi.TarIn
 }
 
-// VMCopyOut is the parameter of vm.copy-out, a stream of frames.
+// VMCopyOut is the parameter of vm.copy-out, a stream of frames: stdout carries a tar, exit ends it.
 type VMCopyOut struct {
 	Ref
 	guestapi.TarOut
@@ -209,8 +211,8 @@ type VMHealth struct {
 	Stats guestapi.Stats `json:"stats"`
 }
 
-// VMStat is the parameter of vm.stat: what is at a guest path; the result is a guestapi.Stat.
+// VMStat is the parameter of vm.stat: what is at a guest path, links followed.
 type VMStat struct {
 	Ref
-	Path string `json:"path"`
+	Path string `json:"path"` // absolute
 }

@@ -8,7 +8,7 @@ import (
 
 // Workspace is a git repository that was carried into a guest.
 type Workspace struct {
-	GuestPath  string    `json:"guest_path"`
+	GuestPath  string    `json:"guest_path"`  // absolute
 	Source     string    `json:"source"`      // the repository's root on the host
 	Branch     string    `json:"branch"`      // checked out in the guest; empty when detached
 	BaseCommit string    `json:"base_commit"` // the commit it started from
@@ -25,18 +25,17 @@ type Workspace struct {
 // internal/workspace), exit says how it went. The record is written before the first byte is taken.
 type WorkPrepare struct {
 	Ref
-	Workspace Workspace `json:"workspace"`
+	Workspace Workspace `json:"workspace"` // the daemon fills in what is not of the source
 }
 
 // WorkStatus is the result of workspace.status.
 type WorkStatus struct {
 	Workspace  Workspace           `json:"workspace"`
 	Unexported bool                `json:"unexported"` // there are changes that no export has carried out
-	Status     guestapi.WorkStatus `json:"status"`
+	Status     guestapi.WorkStatus `json:"status"`     // as the guest sees it
 }
 
-// WorkExport is the parameter of workspace.export, a stream of frames: stdout carries the export, exit ends it; the
-// result line is a guestapi.WorkOutReply.
+// WorkExport is the parameter of workspace.export, a stream of frames: stdout carries the export, exit ends it.
 type WorkExport struct {
 	Ref
 	Format string `json:"format,omitempty"` // patch (default), bundle, tar
@@ -49,5 +48,5 @@ type WorkExport struct {
 // with this tree id, so that these changes no longer stand in the way of deleting the VM.
 type WorkExported struct {
 	Ref
-	Tree string `json:"tree"`
+	Tree string `json:"tree"` // as the export's reply has it in status.tree
 }

@@ -111,8 +111,8 @@ type Hello struct {
 	Init      InitMode `json:"init"`
 	Phases    []Phase  `json:"phases"`             // boot phases in order
 	Warnings  []string `json:"warnings,omitempty"` // what did not work and was not essential
-	NetworkUp bool     `json:"network_up"`
-	SSHUp     bool     `json:"ssh_up"` // listening on [SSHPort]; over the control channel SSH always works
+	NetworkUp bool     `json:"network_up"`         // the interface has its address
+	SSHUp     bool     `json:"ssh_up"`             // listening on [SSHPort]; over the control channel SSH always works
 }
 
 // Phase is one step of the agent's boot: At is since the kernel started (CLOCK_BOOTTIME), in milliseconds.
@@ -123,8 +123,8 @@ type Phase struct {
 
 // Stats is what the guest uses.
 type Stats struct {
-	UptimeMS     int64     `json:"uptime_ms"`
-	Load1        float64   `json:"load1"`
+	UptimeMS     int64     `json:"uptime_ms"`     // since the kernel started
+	Load1        float64   `json:"load1"`         // load average of the last minute
 	CPUBusyMS    int64     `json:"cpu_busy_ms"`   // all CPUs, since boot
 	MemTotal     int64     `json:"mem_total"`     // bytes
 	MemAvailable int64     `json:"mem_available"` // bytes
@@ -153,13 +153,13 @@ type Port struct {
 	Network string `json:"network"` // tcp, tcp6, udp, udp6
 	Address string `json:"address"` // IP
 	Port    int    `json:"port"`
-	PID     int    `json:"pid,omitempty"`
-	Process string `json:"process,omitempty"`
+	PID     int    `json:"pid,omitempty"`     // who listens; 0 when unknown
+	Process string `json:"process,omitempty"` // its name
 }
 
 // ExecSpec is a command to run.
 type ExecSpec struct {
-	Argv  []string          `json:"argv"`            // at least one; looked up in the command's PATH
+	Argv  []string          `json:"argv,omitempty"`  // at least one, without Login; looked up in the command's PATH
 	Env   []string          `json:"env,omitempty"`   // NAME=VALUE, over the VM's environment
 	Cwd   string            `json:"cwd,omitempty"`   // default: the user's home
 	User  string            `json:"user,omitempty"`  // name or uid, optional :group; default root
@@ -171,36 +171,36 @@ type ExecSpec struct {
 
 // ExecStarted answers [MethodExec].
 type ExecStarted struct {
-	PID int `json:"pid"`
+	PID int `json:"pid"` // in the guest
 }
 
 // TarIn unpacks the tar on stdin below Path, which is created when it is missing. Entries that would leave Path, also
 // through a symbolic link, fail the copy.
 type TarIn struct {
-	Path string `json:"path"`
+	Path string `json:"path"` // absolute
 	// Rename, when set, is the name under Path that the tar's single top entry gets (cp SRC VM:DST where DST is no directory).
 	Rename string `json:"rename,omitempty"`
 	// NumericOwner keeps the tar's uid and gid; else everything belongs to User.
 	NumericOwner bool   `json:"numeric_owner,omitempty"`
-	User         string `json:"user,omitempty"`
+	User         string `json:"user,omitempty"` // name or uid, optional :group; default root
 }
 
 // TarOut packs Path, a file or a directory, with its base name as the top entry.
 type TarOut struct {
-	Path string `json:"path"`
+	Path string `json:"path"` // absolute
 }
 
 // Stat tells a copy what a guest path is, before it begins.
 type Stat struct {
-	Exists bool  `json:"exists"`
-	Dir    bool  `json:"dir"`
-	Size   int64 `json:"size"`
+	Exists bool  `json:"exists"` // else the others are zero
+	Dir    bool  `json:"dir"`    // it is a directory
+	Size   int64 `json:"size"`   // bytes
 }
 
 // Dial names what to connect to inside the guest.
 type Dial struct {
-	Network string `json:"network"` // tcp or unix
-	Address string `json:"address"` // host:port, or a socket's path
+	Network string `json:"network,omitempty"` // tcp or unix
+	Address string `json:"address,omitempty"` // host:port, or a socket's path
 }
 
 // WorkRef names a workspace in the guest.
@@ -218,11 +218,11 @@ type WorkIn struct {
 
 // WorkStatus says what has changed in a workspace since it was carried in.
 type WorkStatus struct {
-	Tree    string     `json:"tree,omitempty"` // tree id of the present state (tracked and untracked, not ignored); empty without git
-	Head    string     `json:"head,omitempty"`
-	Branch  string     `json:"branch,omitempty"`
-	Git     bool       `json:"git"`     // the guest has git
-	Changed bool       `json:"changed"` // the state differs from BaseTree, or there are Refs
+	Tree    string     `json:"tree,omitempty"`   // tree id of the present state (tracked and untracked, not ignored); empty without git
+	Head    string     `json:"head,omitempty"`   // commit
+	Branch  string     `json:"branch,omitempty"` // empty when detached
+	Git     bool       `json:"git"`              // the guest has git
+	Changed bool       `json:"changed"`          // the state differs from BaseTree, or there are Refs
 	Files   []WorkFile `json:"files,omitempty"`
 	Omitted int        `json:"omitted,omitempty"` // changed files that Files leaves out to stay within one line
 	// Refs are branches, tags and stashes with commits that neither HEAD nor the base commit contains. They count as a
