@@ -3,7 +3,7 @@
 //
 // A connection whose first line asks for a stream method belongs to that one call. Any other connection is an ordinary
 // JSON-RPC 2.0 connection (creachadair/jrpc2), where requests are served concurrently; when the client closes it, the
-// contexts of its unfinished calls end.
+// contexts of its unfinished calls end. A client that only ends its own side, as `nc -N` does, still gets its answers.
 package rpcserver
 
 import (
@@ -22,7 +22,6 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/creachadair/jrpc2"
-	"github.com/creachadair/jrpc2/channel"
 	"golang.org/x/sys/unix"
 )
 
@@ -128,11 +127,10 @@ func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn) {
 		s.serveStream(ctx, m, class, &Conn{UnixConn: conn, r: r, req: req})
 		return
 	}
-	ch := channel.Line(io.MultiReader(bytes.NewReader(line), r), conn)
 	srv := jrpc2.NewServer(assigner{s, class}, &jrpc2.ServerOptions{
 		Concurrency: concurrency, DisableBuiltin: true, NewContext: func() context.Context { return ctx },
 	})
-	srv.Start(ch)
+	srv.Start(newLingering(conn, io.MultiReader(bytes.NewReader(line), r)))
 	srv.Wait() //nolint:errcheck // how a client leaves is its own affair
 }
 
@@ -204,7 +202,9 @@ type assigner struct {
 func (a assigner) Assign(_ context.Context, name string) jrpc2.Handler {
 	m, ok := a.s.table[name]
 	if !ok {
-		return nil
+		return func(context.Context, *jrpc2.Request) (any, error) {
+			return nil, wireError(jrpc2.MethodNotFound, errkind.New(api.KindInvalid, "there is no method %q", name))
+		}
 	}
 	return func(ctx context.Context, req *jrpc2.Request) (any, error) {
 		begun := time.Now()
@@ -213,9 +213,14 @@ func (a assigner) Assign(_ context.Context, name string) jrpc2.Handler {
 		if err == nil {
 			return result, nil
 		}
-		wire := errkind.Wire(err)
-		return nil, (&jrpc2.Error{Code: jrpc2.Code(wire.Kind.Code()), Message: wire.Message}).WithData(wire)
+		return nil, wireError(jrpc2.Code(errkind.Of(err).Code()), err)
 	}
+}
+
+// wireError returns err as an answer with a code.
+func wireError(code jrpc2.Code, err error) error {
+	wire := errkind.Wire(err)
+	return (&jrpc2.Error{Code: code, Message: wire.Message}).WithData(wire)
 }
 
 func (a assigner) handle(ctx context.Context, m Method, req *jrpc2.Request) (any, error) {
