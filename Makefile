@@ -1,6 +1,8 @@
 # Targets for people: build, install, test, check, bench, demo. `make help` tells what they do.
 
 PREFIX  ?= /usr/local
+BIN     := bin
+DIST    := dist
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 
 SHELL       := bash
@@ -24,22 +26,29 @@ test-deps:
 
 .PHONY: build
 build: ## build bin/banger, bin/bangerd and bin/banger-agent, all static
-	$(GOBUILD) -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(GOBUILD) -o $(BIN)/ $(addprefix ./cmd/,$(PROGRAMS))
 
 .PHONY: install
-install: build ## install the programs below PREFIX (/usr/local); DESTDIR is heeded
-	install -d '$(DESTDIR)$(PREFIX)/bin'
-	install -m 0755 $(addprefix bin/,$(PROGRAMS)) '$(DESTDIR)$(PREFIX)/bin'
+install: build ## install programs, man pages and completions below PREFIX (/usr/local); DESTDIR is heeded
+	scripts/share $(BIN)/banger $(DIST)/share
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share'
+	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS)) '$(DESTDIR)$(PREFIX)/bin'
+	umask 022; cp -R $(DIST)/share/. '$(DESTDIR)$(PREFIX)/share'
 
+# The installed program says what was installed: this tree may be of another version.
 .PHONY: uninstall
 uninstall: ## remove what install put there
+	@test -x '$(DESTDIR)$(PREFIX)/bin/banger' || { echo 'banger is not installed below $(DESTDIR)$(PREFIX)'; exit 1; }
+	scripts/share '$(DESTDIR)$(PREFIX)/bin/banger' $(DIST)/share
+	(cd $(DIST)/share && find . -type f -print0) | (cd '$(DESTDIR)$(PREFIX)/share' && xargs -0 rm -f)
 	rm -f $(foreach p,$(PROGRAMS),'$(DESTDIR)$(PREFIX)/bin/$(p)')
 
 .PHONY: check
-check: ## gofmt, go vet, staticcheck, and the rules of test/arch
+check: ## gofmt, go vet, staticcheck, a build for arm64, and the rules of test/arch
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt -w these:" $$unformatted; exit 1; }
 	go vet ./...
 	go tool staticcheck ./...
+	CGO_ENABLED=0 GOOS=linux GOARCH=arm64 go build -o /dev/null ./cmd/...
 	go test ./test/arch
 
 .PHONY: docs
@@ -67,4 +76,4 @@ demo: deps build ## run the main job on this clone
 
 .PHONY: clean
 clean: ## remove what build made
-	rm -rf bin dist
+	rm -rf $(BIN) $(DIST)
