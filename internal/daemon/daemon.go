@@ -59,17 +59,18 @@ type Daemon struct {
 	stop    context.CancelFunc // ends Run
 	stopped context.Context
 
-	lock    *os.File
-	store   *store.Store
-	ops     *opstate.Registry
-	engine  engine
-	cloner  disk.Choice
-	keys    keys
-	images  *imagemgr.Manager
-	kernels *kernels.Manager
-	vms     *vm.Service
-	server  *rpcserver.Server
-	closers []func() // in the order of opening
+	lock      *os.File
+	store     *store.Store
+	ops       *opstate.Registry
+	engine    engine
+	cloner    disk.Choice
+	keys      keys
+	initramfs *initramfs.Builder
+	images    *imagemgr.Manager
+	kernels   *kernels.Manager
+	vms       *vm.Service
+	server    *rpcserver.Server
+	closers   []func() // in the order of opening
 }
 
 // Open takes the lock, opens the store and makes the state right. On error nothing is held.
@@ -196,7 +197,10 @@ func (d *Daemon) probeHost(ctx context.Context) (err error) {
 
 func (d *Daemon) openImages(ctx context.Context) error {
 	p := d.opts.Paths
-	d.kernels = kernels.New(kernels.Config{Dir: p.KernelsDir(), CacheDir: p.Cache, Store: d.store, Log: d.log})
+	d.initramfs = initramfs.New(p.InitramfsCache(), d.opts.Agent)
+	d.kernels = kernels.New(kernels.Config{
+		Dir: p.KernelsDir(), CacheDir: p.Cache, Store: d.store, Bases: d.initramfs, Log: d.log,
+	})
 	d.images = imagemgr.New(imagemgr.Config{
 		Dir: p.ImagesDir(), CacheDir: p.Cache, Store: d.store, Kernels: d.kernels, Log: d.log,
 	})
@@ -210,7 +214,7 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 		&capabilities.Disks{Cloners: cloners(), Fresh: freshDisk},
 		capabilities.UserNIC{},
 		&capabilities.Auth{AuthorizedKey: d.keys.authorized},
-		&capabilities.Boot{Builder: initramfs.New(d.opts.Paths.InitramfsCache(), d.opts.Agent)},
+		&capabilities.Boot{Builder: d.initramfs},
 		&capabilities.Machine{Drivers: drivers},
 		&capabilities.Agent{Log: d.log},
 	}, d.opts.Failpoints, d.log)

@@ -17,6 +17,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,6 +81,31 @@ func (b *Builder) Build(_ context.Context, path string, k banger.Kernel, cfg gue
 // Forget removes the cached bases of a kernel that is no more.
 func (b *Builder) Forget(id banger.KernelID) error { return b.keepOnly(id, "") }
 
+// basePattern is the name of a base: the kernel's id and the beginning of the agent's digest. tempPattern is the name of one
+// that is being written.
+const (
+	basePattern = "????????????-????????????????.cpio"
+	tempPattern = ".base-*"
+)
+
+// Sweep removes the cached bases of kernels other than the known ones, and bases that were not written to the end. It must not
+// run beside [Builder.Build].
+func (b *Builder) Sweep(known []banger.KernelID) error {
+	entries, err := os.ReadDir(b.cache)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		base, _ := filepath.Match(basePattern, e.Name())
+		temp, _ := filepath.Match(tempPattern, e.Name())
+		if id, _, _ := strings.Cut(e.Name(), "-"); temp || base && !slices.Contains(known, banger.KernelID(id)) {
+			errs = append(errs, removeIfThere(filepath.Join(b.cache, e.Name())))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (b *Builder) keepOnly(id banger.KernelID, current string) error {
 	bases, err := filepath.Glob(filepath.Join(b.cache, string(id)+"-*.cpio"))
 	if err != nil {
@@ -86,11 +113,8 @@ func (b *Builder) keepOnly(id banger.KernelID, current string) error {
 	}
 	var errs []error
 	for _, path := range bases {
-		if path == current {
-			continue
-		}
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
+		if path != current {
+			errs = append(errs, removeIfThere(path))
 		}
 	}
 	return errors.Join(errs...)
@@ -125,7 +149,7 @@ func (b *Builder) open(k banger.Kernel) (*os.File, error) {
 		return nil, err
 	}
 	// Two starts may make the same base at once: each under a name of its own, and either is right.
-	if f, err = os.CreateTemp(b.cache, ".base-*"); err != nil {
+	if f, err = os.CreateTemp(b.cache, tempPattern); err != nil {
 		return nil, err
 	}
 	err = errors.Join(b.writeBase(f, k), f.Chmod(0o400), f.Sync())

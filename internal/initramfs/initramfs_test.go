@@ -220,6 +220,36 @@ func TestBaseIsCached(t *testing.T) {
 	})
 }
 
+func TestSweep(t *testing.T) {
+	h := newHouse(t, 10)
+	if err := h.Sweep(nil); err != nil {
+		t.Errorf("before anything is cached: %v", err)
+	}
+	if err := h.Build(t.Context(), filepath.Join(h.dir, "initrd"), h.kernel, guestapi.BootConfig{}); err != nil {
+		t.Fatal(err)
+	}
+	kept := bases(t, h)
+	dir := filepath.Dir(kept[0])
+	const deleted, cut, mine = "ffffffffffff-0123456789abcdef.cpio", ".base-123", "ffffffffffff-notes.cpio"
+	for _, name := range []string{deleted, cut, mine} {
+		h.write(t, filepath.Join(dir, name), "x")
+	}
+	if err := h.Sweep([]banger.KernelID{h.kernel.ID}); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if diff := cmp.Diff([]string{filepath.Base(kept[0]), mine}, left); diff != "" {
+		t.Errorf("left after the sweep (-want):\n%s", diff)
+	}
+}
+
 func TestConcurrentBuilds(t *testing.T) {
 	h := newHouse(t, 1<<20)
 	errs := make(chan error)

@@ -19,6 +19,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,11 +37,20 @@ type Store interface {
 	DeleteKernel(ctx context.Context, id banger.KernelID) error
 }
 
+// Bases is the cache of what starts make of kernels (package initramfs).
+type Bases interface {
+	// Forget removes what is cached of one kernel.
+	Forget(id banger.KernelID) error
+	// Sweep removes what is cached of kernels other than these, and what interrupted writes left.
+	Sweep(known []banger.KernelID) error
+}
+
 // Config is what a manager works with.
 type Config struct {
 	Dir      string // published kernels, a directory each, and imports under way; exists
 	CacheDir string // for apt's lists, kept between imports; made when it is needed
 	Store    Store
+	Bases    Bases
 	Log      *slog.Logger
 }
 
@@ -118,14 +128,15 @@ func (m *Manager) Delete(ctx context.Context, ref string, users func(context.Con
 	if err := m.cfg.Store.DeleteKernel(ctx, k.ID); err != nil {
 		return err
 	}
-	if err := removeKernel(filepath.Join(m.cfg.Dir, string(k.ID))); err != nil {
+	err = errors.Join(removeKernel(filepath.Join(m.cfg.Dir, string(k.ID))), m.cfg.Bases.Forget(k.ID))
+	if err != nil {
 		return fmt.Errorf("delete kernel %q: %w", k.Name, err)
 	}
 	return nil
 }
 
-// Sweep removes what interrupted imports and deletes left below Config.Dir: directories with the names that we give, and
-// nothing else. It runs before anything else uses the manager.
+// Sweep removes what interrupted imports and deletes left: below Config.Dir directories with the names that we give, and
+// nothing else, and in the cache the bases of kernels that are no more. It runs before anything else uses the manager.
 func (m *Manager) Sweep(ctx context.Context) error {
 	entries, err := os.ReadDir(m.cfg.Dir)
 	if err != nil {
@@ -135,15 +146,15 @@ func (m *Manager) Sweep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	known := map[string]bool{}
-	for _, k := range all {
-		known[string(k.ID)] = true
+	known := make([]banger.KernelID, len(all))
+	for i, k := range all {
+		known[i] = k.ID
 	}
-	var errs []error
+	errs := []error{m.cfg.Bases.Sweep(known)}
 	for _, e := range entries {
 		path := filepath.Join(m.cfg.Dir, e.Name())
 		id, staged := strings.CutPrefix(e.Name(), stagingPrefix)
-		if !e.IsDir() || !kernelID.MatchString(id) || known[id] {
+		if !e.IsDir() || !kernelID.MatchString(id) || slices.Contains(known, banger.KernelID(id)) {
 			continue
 		}
 		m.cfg.Log.Info("leftover of an import removed", "dir", path)

@@ -68,7 +68,23 @@ func (s *memory) DeleteKernel(_ context.Context, id banger.KernelID) error {
 func newManager(t *testing.T) (*Manager, *memory) {
 	t.Helper()
 	s := &memory{}
-	return New(Config{Dir: t.TempDir(), CacheDir: t.TempDir(), Store: s, Log: slog.New(slog.DiscardHandler)}), s
+	return New(Config{Dir: t.TempDir(), CacheDir: t.TempDir(), Store: s, Bases: &cache{}, Log: slog.New(slog.DiscardHandler)}), s
+}
+
+// cache is a cache of bases that remembers what it was told.
+type cache struct {
+	forgotten, known []banger.KernelID
+	err              error
+}
+
+func (c *cache) Forget(id banger.KernelID) error {
+	c.forgotten = append(c.forgotten, id)
+	return c.err
+}
+
+func (c *cache) Sweep(known []banger.KernelID) error {
+	c.known = known
+	return c.err
 }
 
 const release = "6.1.0-9-test-amd64"
@@ -258,13 +274,16 @@ func TestImportOfAPackage(t *testing.T) {
 			t.Error("it was deleted")
 		}
 	})
-	t.Run("delete removes record and files", func(t *testing.T) {
+	t.Run("delete removes record, files and what is cached", func(t *testing.T) {
 		unused := func(context.Context, banger.Kernel) ([]string, error) { return nil, nil }
 		if err := m.Delete(t.Context(), string(k.ID), unused); err != nil {
 			t.Fatal(err)
 		}
 		if len(s.all) != 0 || len(left(t, m)) != 0 {
 			t.Errorf("left %v %v", s.all, left(t, m))
+		}
+		if got := m.cfg.Bases.(*cache).forgotten; !slices.Equal(got, []banger.KernelID{k.ID}) {
+			t.Errorf("forgotten: %v", got)
 		}
 		wantError(t, m.Delete(t.Context(), "debian-test", unused), api.KindNotFound)
 	})
@@ -505,5 +524,20 @@ func TestSweep(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(m.cfg.Dir, "0123456789ab/boot/a.ko")); err != nil {
 		t.Error(err)
+	}
+	if got := m.cfg.Bases.(*cache).known; !slices.Equal(got, []banger.KernelID{k.ID}) {
+		t.Errorf("what is cached was kept of %v", got)
+	}
+}
+
+func TestACacheThatCannotBeCleanedIsToldOf(t *testing.T) {
+	m, s := newManager(t)
+	m.cfg.Bases.(*cache).err = os.ErrPermission
+	s.all = append(s.all, banger.Kernel{ID: "0123456789ab", Name: "old"})
+	none := func(context.Context, banger.Kernel) ([]string, error) { return nil, nil }
+	wantError(t, m.Sweep(t.Context()), api.KindPermission)
+	wantError(t, m.Delete(t.Context(), "old", none), api.KindPermission, `delete kernel "old"`)
+	if len(s.all) != 0 {
+		t.Error("the record is still there")
 	}
 }
