@@ -27,6 +27,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/namelock"
 	"github.com/banger-vm/banger/internal/opstate"
 )
 
@@ -70,7 +71,7 @@ type Config struct {
 // Manager is the image service. Its methods may be called concurrently.
 type Manager struct {
 	cfg   Config
-	locks nameLocks
+	locks namelock.Locks
 	// Tests replace these two: how the host can run mmdebstrap, and what writes a root filesystem's tar stream to w.
 	mode      func() (bootstrapMode, error)
 	bootstrap func(ctx context.Context, b bootstrap, w *os.File) error
@@ -98,7 +99,7 @@ func (m *Manager) EnsureDefault(ctx context.Context, r opstate.Reporter) (banger
 		return img, err
 	}
 	r.Stage("wait for image " + DefaultName)
-	unlock, err := m.locks.lock(ctx, DefaultName)
+	unlock, err := m.locks.Lock(ctx, DefaultName)
 	if err != nil {
 		return banger.Image{}, err
 	}
@@ -131,7 +132,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, users func(context.Con
 	if err != nil {
 		return err
 	}
-	unlock, err := m.locks.lock(ctx, img.Name)
+	unlock, err := m.locks.Lock(ctx, img.Name)
 	if err != nil {
 		return err
 	}

@@ -21,11 +21,11 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/namelock"
 	"github.com/banger-vm/banger/internal/opstate"
 )
 
@@ -57,7 +57,7 @@ type Config struct {
 // Manager owns kernels.
 type Manager struct {
 	cfg   Config
-	names nameLocks
+	names namelock.Locks
 	apt   chan struct{} // capacity 1: full while apt runs
 }
 
@@ -85,7 +85,7 @@ func (m *Manager) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 // EnsureDefault returns the default kernel, or the oldest when none has that name; when there is no kernel at all it imports
 // [DefaultPackage]. Concurrent callers share one import.
 func (m *Manager) EnsureDefault(ctx context.Context, r opstate.Reporter) (banger.Kernel, error) {
-	unlock, err := m.names.lock(ctx, DefaultName)
+	unlock, err := m.names.Lock(ctx, DefaultName)
 	if err != nil {
 		return banger.Kernel{}, err
 	}
@@ -111,7 +111,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, users func(context.Con
 	if err != nil {
 		return err
 	}
-	unlock, err := m.names.lock(ctx, k.Name)
+	unlock, err := m.names.Lock(ctx, k.Name)
 	if err != nil {
 		return err
 	}
@@ -184,45 +184,4 @@ func removeKernel(dir string) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// nameLocks are locks by kernel name. The zero value is ready.
-type nameLocks struct {
-	mu   sync.Mutex // guards held and the entries' counts
-	held map[string]*nameLock
-}
-
-type nameLock struct {
-	sem  chan struct{} // capacity 1: full while held
-	refs int           // holder and waiters
-}
-
-// lock waits until name is free or ctx ends. unlock must be called once.
-func (l *nameLocks) lock(ctx context.Context, name string) (unlock func(), err error) {
-	l.mu.Lock()
-	e := l.held[name]
-	if e == nil {
-		e = &nameLock{sem: make(chan struct{}, 1)}
-		if l.held == nil {
-			l.held = map[string]*nameLock{}
-		}
-		l.held[name] = e
-	}
-	e.refs++
-	l.mu.Unlock()
-
-	leave := func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if e.refs--; e.refs == 0 {
-			delete(l.held, name)
-		}
-	}
-	select {
-	case e.sem <- struct{}{}:
-		return func() { <-e.sem; leave() }, nil
-	case <-ctx.Done():
-		leave()
-		return nil, context.Cause(ctx)
-	}
 }

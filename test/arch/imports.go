@@ -29,7 +29,8 @@ var (
 	drivers  = []string{"internal/vmm/qemu/...", "internal/vmm/firecracker/...", "internal/store/..."}
 	adapters = append([]string{"internal/disk/...", "internal/hostnet/...", "internal/initramfs/...", "internal/kernels/bzimage",
 		"internal/kernels/kmod", "internal/vm/vmlock", "internal/workspace/gitcmd"}, drivers...)
-	ground = []string{"api/...", "internal/errkind", "internal/banger", "internal/failpoint", "internal/config", "internal/host"}
+	ground = []string{"api/...", "internal/errkind", "internal/banger", "internal/failpoint", "internal/config", "internal/host",
+		"internal/namelock"}
 	guest  = []string{"internal/agent/...", "cmd/banger-agent"}
 	client = []string{"internal/cli/...", "cmd/banger"}
 )
