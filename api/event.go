@@ -45,7 +45,7 @@ type Event struct {
 	Message string    `json:"message,omitempty"`
 }
 
-// Events is the parameter of daemon.events, a stream of lines, each one [Event].
+// Events is the parameter of daemon.events, a stream of lines.
 type Events struct {
 	// After is the Seq of the last event that the client has seen; what came later is sent at once. Zero: what happens from
 	// now on. -1: everything that is remembered. A token that is older than what is remembered is of kind precondition.

@@ -2,6 +2,7 @@ package rpcserver
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -23,7 +24,8 @@ func eventMethods(s Services) []Method {
 	return []Method{
 		Stream[api.Events, api.EventsReply](Read, Lines, api.MethodEvents,
 			"Sends what happens, in order, from a resume token on; each line is an event.",
-			func(ctx context.Context, p api.Events, c *Conn) error { return sendEvents(ctx, s.Events, p, c) }),
+			func(ctx context.Context, p api.Events, c *Conn) error { return sendEvents(ctx, s.Events, p, c) }).
+			each(reflect.TypeFor[api.Event]()),
 	}
 }
 

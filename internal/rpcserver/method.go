@@ -42,6 +42,7 @@ type Method struct {
 	Params  reflect.Type
 	Result  reflect.Type
 	Payload Payload
+	Line    reflect.Type // what each line is, of the payload Lines
 
 	call   func(ctx context.Context, params json.RawMessage) (any, error)
 	stream func(ctx context.Context, params json.RawMessage, c *Conn) error
@@ -74,6 +75,12 @@ func Stream[P, R any](class Class, payload Payload, name, doc string, fn func(co
 			return fn(ctx, p, c)
 		},
 	}
+}
+
+// each says what the lines of a stream are.
+func (m Method) each(line reflect.Type) Method {
+	m.Line = line
+	return m
 }
 
 // decode is strict: a field that the contract does not have is an error and not silently dropped.

@@ -2,6 +2,7 @@ package rpcserver
 
 import (
 	"context"
+	"reflect"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
@@ -88,7 +89,8 @@ func operationMethods(s Services) []Method {
 			func(ctx context.Context, p api.OperationRef) (api.Operation, error) { return cancelOp(ctx, s, p) }),
 		Stream[api.OperationRef, api.Operation](Read, Lines, api.MethodOperationWatch,
 			"Sends an operation as a line each time it changes, until it has ended.",
-			func(ctx context.Context, p api.OperationRef, c *Conn) error { return watchOp(ctx, s, p, c) }),
+			func(ctx context.Context, p api.OperationRef, c *Conn) error { return watchOp(ctx, s, p, c) }).
+			each(reflect.TypeFor[api.Operation]()),
 	}
 }
 

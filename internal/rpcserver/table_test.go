@@ -175,5 +175,8 @@ func TestRowsAreComplete(t *testing.T) {
 		if (m.Payload == NoStream) != (m.stream == nil) || (m.stream == nil) == (m.call == nil) {
 			t.Errorf("%s: payload %q does not go with its kind of handler", m.Name, m.Payload)
 		}
+		if (m.Payload == Lines) != (m.Line != nil) {
+			t.Errorf("%s: payload %q, lines of %v", m.Name, m.Payload, m.Line)
+		}
 	}
 }

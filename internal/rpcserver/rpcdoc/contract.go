@@ -19,7 +19,7 @@ import (
 type contract struct {
 	src     source
 	methods []rpcserver.Method
-	types   []reflect.Type // structs that results, and members of parameters, have; by name
+	types   []reflect.Type // structs of results, lines and members of parameters, by name
 }
 
 func newContract(methods []rpcserver.Method, src source) *contract {
@@ -29,6 +29,9 @@ func newContract(methods []rpcserver.Method, src source) *contract {
 	})
 	for _, m := range c.methods {
 		c.collect(m.Result)
+		if m.Line != nil {
+			c.collect(m.Line)
+		}
 		for _, f := range c.members(m.Params) {
 			c.collect(f.typ)
 		}

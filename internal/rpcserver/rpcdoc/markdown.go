@@ -24,6 +24,7 @@ type section struct {
 	Payload    string
 	ParamsDoc  string
 	Result     string
+	Line       string
 	Rows       []row // parameters or members
 }
 
@@ -42,6 +43,9 @@ func markdown(c *contract) ([]byte, error) {
 			ParamsDoc: c.paramsDoc(m.Params), Rows: c.rows(m.Params)}
 		if m.Result != reflect.TypeFor[api.Empty]() {
 			s.Result = c.typeText(m.Result)
+		}
+		if m.Line != nil {
+			s.Line = c.typeText(m.Line)
 		}
 		methods = append(methods, s)
 	}

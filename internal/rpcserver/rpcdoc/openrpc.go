@@ -31,8 +31,8 @@ type components struct {
 	Errors  map[string]rpcError `json:"errors"`
 }
 
-// method has two members of ours: the class of permission that a caller needs, and what the connection carries after the
-// response line.
+// method has members of ours: the class of permission that a caller needs, what the connection carries after the response
+// line, and what each line is where it carries lines.
 type method struct {
 	Name           string              `json:"name"`
 	Summary        string              `json:"summary"`
@@ -43,6 +43,7 @@ type method struct {
 	Result         descriptor          `json:"result"`
 	Permission     string              `json:"x-permission"`
 	Stream         rpcserver.Payload   `json:"x-stream,omitempty"`
+	Line           *schema             `json:"x-line,omitempty"`
 }
 
 type descriptor struct {
@@ -111,6 +112,9 @@ func (c *contract) method(m rpcserver.Method) method {
 		}
 		return 1
 	})
+	if m.Line != nil {
+		out.Line = c.schema(m.Line)
+	}
 	if m.Result != reflect.TypeFor[api.Empty]() {
 		out.Result = descriptor{Name: typeName(m.Result), Schema: c.schema(m.Result)}
 	}

@@ -146,6 +146,9 @@ func (c *specChecker) method(v any, names map[string]bool) {
 		optionalSeen = optionalSeen || d["required"] != true
 	}
 	c.descriptor("result of "+name, m["result"])
+	if line, ok := m["x-line"]; ok {
+		c.schema("line of "+name, line)
+	}
 }
 
 func (c *specChecker) descriptor(where string, v any) map[string]any {
