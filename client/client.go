@@ -63,15 +63,27 @@ func Dial(ctx context.Context, socketPath string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.ping.Protocol != api.ProtocolVersion && !o.AnyProtocol {
-		return nil, &api.Error{
-			Kind: api.KindPrecondition,
-			Message: fmt.Sprintf("the daemon (version %s, pid %d) speaks protocol %d, this program %d",
-				c.ping.Version, c.ping.PID, c.ping.Protocol, api.ProtocolVersion),
-			Hint: "stop it with `banger daemon stop` (VMs keep running), then run the command again",
+	if !o.AnyProtocol {
+		if err := checkProtocol(c.ping); err != nil {
+			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// checkProtocol refuses a daemon of another protocol version. The way out depends on who is older: a daemon that is newer
+// may have migrated its database, which the daemon beside this program would then refuse.
+func checkProtocol(p api.Ping) error {
+	const stop = "stop it with `banger daemon stop` (VMs keep running)"
+	hint := stop + ", then run the command again: that starts the present version"
+	switch {
+	case p.Protocol == api.ProtocolVersion:
+		return nil
+	case p.Protocol > api.ProtocolVersion:
+		hint = "this program is older than the daemon: use the banger that was installed with it; or " + stop + " to go back"
+	}
+	return &api.Error{Kind: api.KindPrecondition, Hint: hint, Message: fmt.Sprintf(
+		"the daemon (version %s, pid %d) speaks protocol %d, this program %d", p.Version, p.PID, p.Protocol, api.ProtocolVersion)}
 }
 
 // Daemon returns what the daemon said of itself when it was dialled.

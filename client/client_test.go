@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -58,15 +59,40 @@ func TestDial(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
-	t.Run("another protocol version is refused with a way out", func(t *testing.T) {
+	for name, tc := range map[string]struct {
+		protocol int
+		hint     string
+	}{
+		"an older daemon is refused with a way out": {api.ProtocolVersion - 1, "that starts the present version"},
+		"a newer daemon is refused with a way out":  {api.ProtocolVersion + 1, "use the banger that was installed with it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := fakedaemon.Start(t)
+			d.Result(api.MethodPing, api.Ping{Protocol: tc.protocol, Version: "v9", PID: 7})
+			_, err := client.Dial(t.Context(), d.Socket, client.Options{})
+			want := fmt.Sprintf("the daemon (version v9, pid 7) speaks protocol %d, this program %d", tc.protocol, api.ProtocolVersion)
+			if kindOf(err) != api.KindPrecondition || err.Error() != want {
+				t.Errorf("got %v", err)
+			}
+			if hint := errkind.Hint(err); !strings.Contains(hint, tc.hint) || !strings.Contains(hint, "`banger daemon stop` (VMs keep running)") {
+				t.Errorf("hint %q", hint)
+			}
+		})
+	}
+	t.Run("a daemon of another version can be asked who it is, and stopped", func(t *testing.T) {
 		d := fakedaemon.Start(t)
 		d.Result(api.MethodPing, api.Ping{Protocol: 99, Version: "v9", PID: 7})
-		_, err := client.Dial(t.Context(), d.Socket, client.Options{})
-		if kindOf(err) != api.KindPrecondition || !strings.Contains(errkind.Hint(err), "banger daemon stop") {
-			t.Fatalf("got %v, hint %q", err, errkind.Hint(err))
-		}
-		if _, err := client.Dial(t.Context(), d.Socket, client.Options{AnyProtocol: true}); err != nil {
+		d.Result(api.MethodInfo, map[string]any{"protocol": 99, "version": "v9", "a_field_of_later": true})
+		d.Result(api.MethodStop, api.Empty{})
+		c, err := client.Dial(t.Context(), d.Socket, client.Options{AnyProtocol: true})
+		if err != nil {
 			t.Fatal(err)
+		}
+		if i, err := c.Info(t.Context()); err != nil || i.Protocol != 99 || i.Version != "v9" || c.Daemon().PID != 7 {
+			t.Errorf("got %+v, %v", i, err)
+		}
+		if err := c.Stop(t.Context()); err != nil {
+			t.Error(err)
 		}
 	})
 }

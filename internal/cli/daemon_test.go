@@ -173,7 +173,7 @@ func TestAnotherProtocol(t *testing.T) {
 	d.Result(api.MethodStop, api.Empty{})
 	d.Result(api.MethodInfo, api.Info{Ping: api.Ping{Protocol: 7, Version: "v9"}, StartedAt: "2026-01-02T03:04:05Z"})
 	c := banger(t, d).fails(78, "speaks protocol 7, this program 1", "ps")
-	if !strings.Contains(c.stderr, "hint: stop it with `banger daemon stop`") {
+	if !strings.Contains(c.stderr, "hint: this program is older than the daemon") {
 		t.Errorf("got %s", c.stderr)
 	}
 	if got := banger(t, d).ok("daemon", "status").stdout; !strings.Contains(got, "7 (this program: 1; stop the daemon to use it)") {
