@@ -25,36 +25,17 @@ has been built. The default image is built by the first "banger vm run" that nee
 	return cmd
 }
 
-type listOptions struct {
-	app *app.App
-	out app.Output
-}
-
 func newList(a *app.App) *cobra.Command {
-	o := &listOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List images", Args: app.Args(0, 0, ""),
+	return app.List(a, &cobra.Command{
+		Use: "list", Short: "List images",
 		Long: "List all images, with their kernels, sizes, and how many VMs use each.",
 		Example: `  banger image list
   banger image list -q`,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), o) },
-	}
-	o.out.Flags(cmd)
-	return cmd
+	}, (*client.Client).ImageList, table)
 }
 
-func runList(ctx context.Context, o *listOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
-	}
-	images, err := c.ImageList(ctx)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	return app.PrintList(o.app, o.out, images, app.Table[api.Image]{
+func table(now time.Time) app.Table[api.Image] {
+	return app.Table[api.Image]{
 		Name: func(i api.Image) string { return i.Name },
 		Columns: []app.Column[api.Image]{
 			{Head: "NAME", Cell: func(i api.Image) string { return i.Name }},
@@ -67,46 +48,27 @@ func runList(ctx context.Context, o *listOptions) error {
 			{Head: "VMS", Cell: func(i api.Image) string { return fmt.Sprint(len(i.VMs)) }},
 			{Head: "AGE", Cell: func(i api.Image) string { return app.Age(now, i.Created) }},
 		},
-	})
-}
-
-type refsOptions struct {
-	app  *app.App
-	out  app.Output
-	refs []string
+	}
 }
 
 func newShow(a *app.App) *cobra.Command {
-	o := &refsOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "show IMAGE...", Aliases: []string{"inspect"}, Short: "Show all about images", Args: app.Args(1, -1, "an image"),
+	return app.Show(a, &cobra.Command{
+		Use: "show IMAGE...", Short: "Show all about images", Args: app.Args(1, -1, "an image"),
 		Long:              "Show everything that is known of images: what they were made from, digest, sizes, files, and the VMs that use them.",
 		Example:           `  banger image show debian`,
 		ValidArgsFunction: a.CompleteImages(-1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.refs = args
-			return runShow(cmd.Context(), o)
-		},
-	}
-	o.out.Flags(cmd)
-	return cmd
+	}, (*client.Client).ImageGet, describe)
 }
 
-func runShow(ctx context.Context, o *refsOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
+func describe(i api.Image) (string, []app.Field) {
+	return i.Name, []app.Field{
+		{Name: "Name", Value: i.Name}, {Name: "ID", Value: i.ID}, {Name: "Managed", Value: fmt.Sprint(i.Managed)},
+		{Name: "Source", Value: i.Source}, {Name: "Digest", Value: i.Digest}, {Name: "Kernel", Value: i.Kernel},
+		{Name: "Init", Value: i.Init}, {Name: "Root disk", Value: app.Size(i.RootSize)},
+		{Name: "Work disk", Value: app.Size(i.WorkSize)}, {Name: "On disk", Value: app.Size(i.Allocated)},
+		{Name: "Packages", Value: fmt.Sprint(i.Packages)}, {Name: "Created", Value: app.Stamp(i.Created)},
+		{Name: "Directory", Value: i.Dir}, {Name: "VMs", Value: strings.Join(i.VMs, " ")},
 	}
-	return app.ShowEach(ctx, o.app, o.out, o.refs, c.ImageGet, func(i api.Image) (string, []app.Field) {
-		return i.Name, []app.Field{
-			{Name: "Name", Value: i.Name}, {Name: "ID", Value: i.ID}, {Name: "Managed", Value: fmt.Sprint(i.Managed)},
-			{Name: "Source", Value: i.Source}, {Name: "Digest", Value: i.Digest}, {Name: "Kernel", Value: i.Kernel},
-			{Name: "Init", Value: i.Init}, {Name: "Root disk", Value: app.Size(i.RootSize)},
-			{Name: "Work disk", Value: app.Size(i.WorkSize)}, {Name: "On disk", Value: app.Size(i.Allocated)},
-			{Name: "Packages", Value: fmt.Sprint(i.Packages)}, {Name: "Created", Value: app.Stamp(i.Created)},
-			{Name: "Directory", Value: i.Dir}, {Name: "VMs", Value: strings.Join(i.VMs, " ")},
-		}
-	})
 }
 
 func newDelete(a *app.App) *cobra.Command {

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/client"
 	"github.com/banger-vm/banger/internal/cli/app"
 )
 
@@ -25,35 +26,16 @@ booted with. The default one is imported by the first "banger vm run" that needs
 	return cmd
 }
 
-type listOptions struct {
-	app *app.App
-	out app.Output
-}
-
 func newList(a *app.App) *cobra.Command {
-	o := &listOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List kernels", Args: app.Args(0, 0, ""),
-		Long:              "List all kernels, with their releases and the images that name them.",
-		Example:           `  banger kernel list`,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), o) },
-	}
-	o.out.Flags(cmd)
-	return cmd
+	return app.List(a, &cobra.Command{
+		Use: "list", Short: "List kernels",
+		Long:    "List all kernels, with their releases and the images that name them.",
+		Example: `  banger kernel list`,
+	}, (*client.Client).KernelList, table)
 }
 
-func runList(ctx context.Context, o *listOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
-	}
-	kernels, err := c.KernelList(ctx)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	return app.PrintList(o.app, o.out, kernels, app.Table[api.Kernel]{
+func table(now time.Time) app.Table[api.Kernel] {
+	return app.Table[api.Kernel]{
 		Name: func(k api.Kernel) string { return k.Name },
 		Columns: []app.Column[api.Kernel]{
 			{Head: "NAME", Cell: func(k api.Kernel) string { return k.Name }},
@@ -65,49 +47,30 @@ func runList(ctx context.Context, o *listOptions) error {
 			{Head: "IMAGES", Cell: func(k api.Kernel) string { return strings.Join(k.Images, ",") }},
 			{Head: "AGE", Cell: func(k api.Kernel) string { return app.Age(now, k.Created) }},
 		},
-	})
-}
-
-type refsOptions struct {
-	app  *app.App
-	out  app.Output
-	refs []string
+	}
 }
 
 func newShow(a *app.App) *cobra.Command {
-	o := &refsOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "show KERNEL...", Aliases: []string{"inspect"}, Short: "Show all about kernels", Args: app.Args(1, -1, "a kernel"),
+	return app.Show(a, &cobra.Command{
+		Use: "show KERNEL...", Short: "Show all about kernels", Args: app.Args(1, -1, "a kernel"),
 		Long:              "Show everything that is known of kernels: release, source, the facts of their configuration, files, and the images that name them.",
 		Example:           `  banger kernel show debian-cloud`,
 		ValidArgsFunction: a.CompleteKernels(-1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.refs = args
-			return runShow(cmd.Context(), o)
-		},
-	}
-	o.out.Flags(cmd)
-	return cmd
+	}, (*client.Client).KernelGet, describe)
 }
 
-func runShow(ctx context.Context, o *refsOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
+func describe(k api.Kernel) (string, []app.Field) {
+	var facts []string
+	for _, name := range slices.Sorted(maps.Keys(k.Facts)) {
+		facts = append(facts, name+"="+k.Facts[name])
 	}
-	return app.ShowEach(ctx, o.app, o.out, o.refs, c.KernelGet, func(k api.Kernel) (string, []app.Field) {
-		var facts []string
-		for _, name := range slices.Sorted(maps.Keys(k.Facts)) {
-			facts = append(facts, name+"="+k.Facts[name])
-		}
-		return k.Name, []app.Field{
-			{Name: "Name", Value: k.Name}, {Name: "ID", Value: k.ID}, {Name: "Release", Value: k.Release},
-			{Name: "Architecture", Value: k.Arch}, {Name: "Source", Value: k.Source}, {Name: "Format", Value: k.Format},
-			{Name: "On disk", Value: app.Size(k.Allocated)}, {Name: "Created", Value: app.Stamp(k.Created)},
-			{Name: "Directory", Value: k.Dir}, {Name: "Images", Value: strings.Join(k.Images, " ")},
-			{Name: "Facts", Value: strings.Join(facts, "\n")},
-		}
-	})
+	return k.Name, []app.Field{
+		{Name: "Name", Value: k.Name}, {Name: "ID", Value: k.ID}, {Name: "Release", Value: k.Release},
+		{Name: "Architecture", Value: k.Arch}, {Name: "Source", Value: k.Source}, {Name: "Format", Value: k.Format},
+		{Name: "On disk", Value: app.Size(k.Allocated)}, {Name: "Created", Value: app.Stamp(k.Created)},
+		{Name: "Directory", Value: k.Dir}, {Name: "Images", Value: strings.Join(k.Images, " ")},
+		{Name: "Facts", Value: strings.Join(facts, "\n")},
+	}
 }
 
 func newDelete(a *app.App) *cobra.Command {

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/client"
 	"github.com/banger-vm/banger/internal/cli/app"
 	"github.com/banger-vm/banger/internal/errkind"
 )
@@ -24,35 +25,16 @@ client that began it goes away, and the daemon remembers how it ended.`,
 	return cmd
 }
 
-type listOptions struct {
-	app *app.App
-	out app.Output
-}
-
 func newList(a *app.App) *cobra.Command {
-	o := &listOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List operations", Args: app.Args(0, 0, ""),
-		Long:              "List the operations that run and those that have ended lately, newest first.",
-		Example:           `  banger operation list`,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runList(cmd.Context(), o) },
-	}
-	o.out.Flags(cmd)
-	return cmd
+	return app.List(a, &cobra.Command{
+		Use: "list", Short: "List operations",
+		Long:    "List the operations that run and those that have ended lately, newest first.",
+		Example: `  banger operation list`,
+	}, (*client.Client).OperationList, table)
 }
 
-func runList(ctx context.Context, o *listOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
-	}
-	ops, err := c.OperationList(ctx)
-	if err != nil {
-		return err
-	}
-	now := time.Now()
-	return app.PrintList(o.app, o.out, ops, app.Table[api.Operation]{
+func table(now time.Time) app.Table[api.Operation] {
+	return app.Table[api.Operation]{
 		Name: func(op api.Operation) string { return op.ID },
 		Columns: []app.Column[api.Operation]{
 			{Head: "ID", Cell: func(op api.Operation) string { return op.ID }},
@@ -63,7 +45,7 @@ func runList(ctx context.Context, o *listOptions) error {
 			{Head: "TOOK", Cell: func(op api.Operation) string { return took(op, now) }},
 			{Head: "AGE", Cell: func(op api.Operation) string { return app.Age(now, op.Created) }},
 		},
-	})
+	}
 }
 
 func took(op api.Operation, now time.Time) string {
@@ -74,52 +56,32 @@ func took(op api.Operation, now time.Time) string {
 	return fmt.Sprintf("%.2fs", end.Sub(op.Created).Seconds())
 }
 
-type refsOptions struct {
-	app  *app.App
-	out  app.Output
-	refs []string
-}
-
 func newShow(a *app.App) *cobra.Command {
-	o := &refsOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "show OPERATION...", Aliases: []string{"inspect"}, Short: "Show all about operations", Args: app.Args(1, -1, "an operation"),
+	return app.Show(a, &cobra.Command{
+		Use: "show OPERATION...", Short: "Show all about operations", Args: app.Args(1, -1, "an operation"),
 		Long:              "Show operations with their stages, what each took, and how they ended.",
 		Example:           `  banger operation show 3f9c`,
 		ValidArgsFunction: a.CompleteOperations(-1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.refs = args
-			return runShow(cmd.Context(), o)
-		},
-	}
-	o.out.Flags(cmd)
-	return cmd
+	}, (*client.Client).OperationGet, describe)
 }
 
-func runShow(ctx context.Context, o *refsOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
+func describe(op api.Operation) (string, []app.Field) {
+	f := []app.Field{
+		{Name: "ID", Value: op.ID}, {Name: "Kind", Value: op.Kind}, {Name: "Subject", Value: op.Subject},
+		{Name: "State", Value: string(op.State)}, {Name: "Created", Value: app.Stamp(op.Created)},
+		{Name: "Ended", Value: app.Stamp(op.Ended)}, {Name: "Took", Value: took(op, time.Now())},
 	}
-	now := time.Now()
-	return app.ShowEach(ctx, o.app, o.out, o.refs, c.OperationGet, func(op api.Operation) (string, []app.Field) {
-		f := []app.Field{
-			{Name: "ID", Value: op.ID}, {Name: "Kind", Value: op.Kind}, {Name: "Subject", Value: op.Subject},
-			{Name: "State", Value: string(op.State)}, {Name: "Created", Value: app.Stamp(op.Created)},
-			{Name: "Ended", Value: app.Stamp(op.Ended)}, {Name: "Took", Value: took(op, now)},
+	if op.Error != nil {
+		f = append(f, app.Field{Name: "Error", Value: op.Error.Message}, app.Field{Name: "Hint", Value: op.Error.Hint})
+	}
+	for _, s := range op.Stages {
+		v := "…"
+		if s.TookMS >= 0 {
+			v = fmt.Sprintf("%.2fs", float64(s.TookMS)/1000)
 		}
-		if op.Error != nil {
-			f = append(f, app.Field{Name: "Error", Value: op.Error.Message}, app.Field{Name: "Hint", Value: op.Error.Hint})
-		}
-		for _, s := range op.Stages {
-			v := "…"
-			if s.TookMS >= 0 {
-				v = fmt.Sprintf("%.2fs", float64(s.TookMS)/1000)
-			}
-			f = append(f, app.Field{Name: "  " + s.Name, Value: v})
-		}
-		return op.ID, f
-	})
+		f = append(f, app.Field{Name: "  " + s.Name, Value: v})
+	}
+	return op.ID, f
 }
 
 func newCancel(a *app.App) *cobra.Command {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/client"
 	"github.com/banger-vm/banger/internal/cli/app"
 )
 
@@ -59,37 +60,16 @@ func runList(ctx context.Context, o *listOptions) error {
 	return app.PrintList(o.app, o.out, vms, t)
 }
 
-type showOptions struct {
-	app  *app.App
-	out  app.Output
-	refs []string
-}
-
 // NewShow returns `banger vm show`.
 func NewShow(a *app.App) *cobra.Command {
-	o := &showOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "show VM...", Aliases: []string{"inspect"}, Short: "Show all about VMs", Args: app.Args(1, -1, "a VM"),
+	return app.Show(a, &cobra.Command{
+		Use: "show VM...", Short: "Show all about VMs", Args: app.Args(1, -1, "a VM"),
 		Long: `Show everything that is known of VMs: what they were made from, sizes, state with the last error, addresses, workspace.
 With -o json each VM is an object with the field names of the API.`,
 		Example: `  banger vm show web
   banger vm show web --format '{{.Address}}'`,
 		ValidArgsFunction: a.CompleteVMs(-1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			o.refs = args
-			return runShow(cmd.Context(), o)
-		},
-	}
-	o.out.Flags(cmd)
-	return cmd
-}
-
-func runShow(ctx context.Context, o *showOptions) error {
-	c, err := o.app.Client(ctx)
-	if err != nil {
-		return err
-	}
-	return app.ShowEach(ctx, o.app, o.out, o.refs, c.VMGet, func(v api.VM) (string, []app.Field) { return v.Name, fields(v) })
+	}, (*client.Client).VMGet, func(v api.VM) (string, []app.Field) { return v.Name, fields(v) })
 }
 
 type lookOptions struct {
