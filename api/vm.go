@@ -166,7 +166,9 @@ type VMLogs struct {
 	Ref
 	Source string `json:"source,omitempty"` // console (default) or vmm
 	Tail   int    `json:"tail,omitempty"`   // lines from the end; 0 is all
-	Follow bool   `json:"follow,omitempty"` // go on with what is added, until the client hangs up
+	// Since is a moment; what was printed before is left out, to within a few seconds. Only of the console.
+	Since  time.Time `json:"since,omitzero"`
+	Follow bool      `json:"follow,omitempty"` // go on with what is added, until the client hangs up
 }
 
 // VMExec is the parameter of vm.exec, a stream of frames. To the command go stdin, stdin-eof, resize and signal; from it come

@@ -394,6 +394,14 @@ func TestLogs(t *testing.T) {
 			c.HangUp()
 		}
 	})
+	for text, ago := range map[string]time.Duration{"10m": 10 * time.Minute, time.Now().Add(-time.Hour).Format(time.RFC3339): time.Hour} {
+		banger(t, d).ok("vm", "logs", "--since", text, "web")
+		var p api.VMLogs
+		if d.Params(api.MethodVMLogs, &p); time.Since(p.Since).Round(time.Minute) != ago {
+			t.Errorf("%s: since %v", text, p.Since)
+		}
+	}
+	banger(t, d).fails(64, "bad time", "vm", "logs", "--since", "yesterday", "web")
 	if got := banger(t, d).ok("vm", "logs", "--tail", "5", "--source", "vmm", "web").stdout; got != "[    0.000000] Linux\n" {
 		t.Errorf("got %q", got)
 	}

@@ -245,6 +245,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	context.AfterFunc(d.stopped, func() { l.Close() })
 	var background sync.WaitGroup
 	background.Go(func() { d.vms.ReapIdle(d.stopped) })
+	background.Go(func() { d.vms.MarkLogs(d.stopped) })
 	defer background.Wait()
 	err = d.server.Serve(calls, l)
 	d.log.Info("stopping")

@@ -11,6 +11,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/logfile"
 	"github.com/banger-vm/banger/internal/vm/vmlock"
 )
 
@@ -74,7 +75,7 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 		return err
 	}
 	begun := time.Now()
-	err = s.step(ctx, stepStarting)
+	err = errors.Join(s.step(ctx, stepStarting), logfile.Forget(s.logPath(vm.ID, "console")))
 	if err == nil {
 		err = s.cfg.Chain.Attach(ctx, run)
 	}

@@ -3,6 +3,7 @@ package vmcmd
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -12,8 +13,9 @@ import (
 )
 
 type logsOptions struct {
-	app *app.App
-	p   api.VMLogs
+	app   *app.App
+	p     api.VMLogs
+	since string
 }
 
 // NewLogs returns `banger vm logs`.
@@ -22,8 +24,10 @@ func NewLogs(a *app.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "logs VM", Short: "Show a VM's console", Args: app.Args(1, 1, "one VM"),
 		Long: `Show what a VM has written to its console: the kernel's messages, the agent's, and those of the image's own init. With --source
-vmm it is the log of the VMM that runs the VM. Both are there for stopped VMs too.`,
+vmm it is the log of the VMM that runs the VM. Both are there for stopped VMs too. --since takes a duration such as 10m, or a time
+such as 14:30, 2026-01-31 14:30 or 2026-01-31T14:30:00Z; a console has no times of its own, so it is true to a few seconds.`,
 		Example: `  banger vm logs --tail 20 web
+  banger vm logs --since 10m web
   banger vm logs --follow web
   banger vm logs --source vmm web`,
 		ValidArgsFunction: a.CompleteVMs(1),
@@ -35,6 +39,7 @@ vmm it is the log of the VMM that runs the VM. Both are there for stopped VMs to
 	f := cmd.Flags()
 	f.BoolVarP(&o.p.Follow, "follow", "f", false, "go on with what is written from now on, until Ctrl-C")
 	f.IntVarP(&o.p.Tail, "tail", "n", 0, "only that many lines from the end (0: all)")
+	f.StringVar(&o.since, "since", "", "only what was printed since that `time`, or for so long")
 	f.StringVar(&o.p.Source, "source", "console", "console or vmm")
 	cmd.RegisterFlagCompletionFunc("source", cobra.FixedCompletions([]string{"console", "vmm"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
@@ -47,6 +52,10 @@ func runLogs(ctx context.Context, o *logsOptions) error {
 	if o.p.Tail < 0 {
 		return errkind.New(api.KindInvalid, "--tail %d is below zero", o.p.Tail)
 	}
+	var err error
+	if o.p.Since, err = moment(o.since, time.Now()); err != nil {
+		return err
+	}
 	c, err := o.app.Client(ctx)
 	if err != nil {
 		return err
@@ -58,4 +67,27 @@ func runLogs(ctx context.Context, o *logsOptions) error {
 	defer r.Close()
 	_, err = io.Copy(o.app.Out, r)
 	return err
+}
+
+// moment is the time that text means: that long ago, a time of today, or a day and a time; zone is the caller's unless it is given.
+func moment(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, clock := range []string{"15:04", time.TimeOnly} {
+		if t, err := time.ParseInLocation(clock, text, now.Location()); err == nil {
+			y, m, d := now.Date()
+			return time.Date(y, m, d, t.Hour(), t.Minute(), t.Second(), 0, now.Location()), nil
+		}
+	}
+	for _, form := range []string{time.DateOnly, "2006-01-02 15:04", time.DateTime, time.RFC3339} {
+		if t, err := time.ParseInLocation(form, text, now.Location()); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, errkind.WithHint(errkind.New(api.KindInvalid, "bad time %q", text),
+		"write 10m for the last ten minutes, or a time as 14:30, 2026-01-31 14:30 or 2026-01-31T14:30:00Z")
 }
