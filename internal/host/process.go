@@ -58,27 +58,42 @@ func (s stat) number(field int) (int64, error) {
 	return strconv.ParseInt(string(s[field-first]), 10, 64)
 }
 
-// Detached starts argv as a process of its own: new session, no controlling terminal, standard streams as given (nil is
-// /dev/null), files as its descriptors 3, 4, …, no other descriptor inherited. It returns once the program has been executed; the process outlives the caller.
-// The caller must Wait for it or have it reaped otherwise.
-func Detached(argv, env []string, dir string, stdout, stderr *os.File, files ...*os.File) (*os.Process, error) {
-	path, err := LookPath(argv[0])
+// Detached is a program that outlives the caller: it gets a new session, no controlling terminal, and no descriptor but its
+// standard streams.
+type Detached struct {
+	Argv   []string
+	Env    []string // nil: the caller's
+	Dir    string
+	Stdout *os.File // nil: /dev/null; so is standard input
+	Stderr *os.File // nil: /dev/null
+	Group  Cgroup   // where it is born, exists; empty: where the caller is
+}
+
+// Start returns once the program has been executed. The caller must Wait for it or have it reaped otherwise.
+func (d Detached) Start() (*os.Process, error) {
+	path, err := LookPath(d.Argv[0])
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(path, argv[1:]...)
-	cmd.Dir = dir
-	cmd.Env = env
-	if stdout != nil {
-		cmd.Stdout = stdout
+	cmd := exec.Command(path, d.Argv[1:]...)
+	cmd.Dir, cmd.Env = d.Dir, d.Env
+	if d.Stdout != nil {
+		cmd.Stdout = d.Stdout
 	}
-	if stderr != nil {
-		cmd.Stderr = stderr
+	if d.Stderr != nil {
+		cmd.Stderr = d.Stderr
 	}
-	cmd.ExtraFiles = files
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if d.Group != "" {
+		group, err := os.Open(string(d.Group))
+		if err != nil {
+			return nil, err
+		}
+		defer group.Close()
+		cmd.SysProcAttr.UseCgroupFD, cmd.SysProcAttr.CgroupFD = true, int(group.Fd()) // CLONE_INTO_CGROUP of clone(2)
+	}
 	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", argv[0], err)
+		return nil, fmt.Errorf("start %s: %w", d.Argv[0], err)
 	}
 	return cmd.Process, nil
 }

@@ -87,7 +87,9 @@ func TestRealBuild(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer r.Close()
-		p, err := host.Detached([]string{os.Args[0]}, append(os.Environ(), buildDirVariable+"="+dir), "/", w, nil)
+		p, err := host.Detached{
+			Argv: []string{os.Args[0]}, Env: append(os.Environ(), buildDirVariable+"="+dir), Dir: "/", Stdout: w,
+		}.Start()
 		w.Close()
 		if err != nil {
 			t.Fatal(err)

@@ -93,7 +93,7 @@ func (a *App) spawn(ctx context.Context, paths config.Paths) (*client.Client, er
 	if err != nil {
 		return nil, err
 	}
-	proc, err := host.Detached([]string{program}, nil, "/", log, log)
+	proc, err := host.Detached{Argv: []string{program}, Dir: "/", Stdout: log, Stderr: log}.Start()
 	if err != nil {
 		return nil, err
 	}

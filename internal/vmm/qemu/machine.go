@@ -36,7 +36,7 @@ func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
 		return nil, err
 	}
 	con.Close()
-	proc, err := host.Detached(d.argv(s), os.Environ(), s.Dir, log, log)
+	proc, err := host.Detached{Argv: d.argv(s), Dir: s.Dir, Stdout: log, Stderr: log}.Start()
 	if err != nil {
 		return nil, err
 	}

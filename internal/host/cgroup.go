@@ -1,0 +1,128 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+	"golang.org/x/sys/unix"
+)
+
+// Cgroup is the path of a control group of version 2 (Documentation/admin-guide/cgroup-v2.rst). The empty one stands for none:
+// its methods do nothing.
+type Cgroup string
+
+// FindCgroup returns where a group called name can be made, for members that must not die with the caller: as near to the
+// root of the hierarchy as the caller may write, so above the service or session that it runs in. Nothing is made. Where it
+// may write nowhere, as an ordinary user without delegation, the error says so.
+func FindCgroup(name string) (Cgroup, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", err
+	}
+	self, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range cgroupPath(string(mounts), string(self)) {
+		if unix.Access(dir, unix.W_OK|unix.X_OK) == nil && unix.Access(filepath.Join(dir, "cgroup.procs"), unix.W_OK) == nil {
+			return Cgroup(filepath.Join(dir, name)), nil
+		}
+	}
+	return "", errkind.New(api.KindUnavailable, "no control group of version 2 that may be written to")
+}
+
+// cgroupPath returns the directories of the caller's control groups, from the root of the hierarchy to its own.
+func cgroupPath(mountinfo, self string) []string {
+	var root string
+	for line := range strings.Lines(mountinfo) { // proc_pid_mountinfo(5)
+		f := strings.Fields(line)
+		if _, fs, ok := strings.Cut(line, " - "); ok && strings.HasPrefix(fs, "cgroup2 ") && len(f) > 4 {
+			root = f[4]
+		}
+	}
+	if root == "" {
+		return nil
+	}
+	dirs := []string{root}
+	for line := range strings.Lines(self) { // cgroups(7)
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
+		if !ok || path == "" || strings.HasPrefix(path, "..") { // above the root of our namespace
+			continue
+		}
+		for part := range strings.SplitSeq(path, "/") {
+			dirs = append(dirs, filepath.Join(dirs[len(dirs)-1], part))
+		}
+	}
+	return dirs
+}
+
+// Child returns the group called name in g. It is not made.
+func (g Cgroup) Child(name string) Cgroup {
+	if g == "" {
+		return ""
+	}
+	return Cgroup(filepath.Join(string(g), name))
+}
+
+// Make makes g and the group that it is in. One that exists is fine.
+func (g Cgroup) Make() error {
+	if g == "" {
+		return nil
+	}
+	err := os.MkdirAll(string(g), 0o755)
+	for n := 0; errors.Is(err, os.ErrNotExist) && n < 10; n++ { // a Remove took the parent away in between
+		err = os.MkdirAll(string(g), 0o755)
+	}
+	return err
+}
+
+// Remove kills what is in g and removes it, and the group that it is in when that is empty then. It waits for the processes
+// to end until ctx does. A group that does not exist is fine.
+func (g Cgroup) Remove(ctx context.Context) error {
+	if g == "" {
+		return nil
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		err := unix.Rmdir(string(g))
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			// The last one leaves with the parent; while others are there it is busy.
+			_ = unix.Rmdir(filepath.Dir(string(g)))
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) {
+			return &os.PathError{Op: "remove control group", Path: string(g), Err: err}
+		}
+		// A kernel before 5.14 has no such file: then the wait is for those who end by themselves.
+		_ = os.WriteFile(filepath.Join(string(g), "cgroup.kill"), []byte("1"), 0)
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("remove control group %s: %w", g, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// Sweep removes the groups in g that are empty: what a crash left. The others are in use.
+func (g Cgroup) Sweep() error {
+	entries, err := os.ReadDir(string(g))
+	if g == "" || errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if e := unix.Rmdir(filepath.Join(string(g), e.Name())); e != nil && !errors.Is(e, unix.EBUSY) && !errors.Is(e, unix.ENOENT) {
+			err = errors.Join(err, e)
+		}
+	}
+	_ = unix.Rmdir(string(g)) // busy while one is in use
+	return err
+}
