@@ -83,23 +83,31 @@ func (g Cgroup) Make() error {
 	return err
 }
 
-// Remove kills what is in g and removes it, and the group that it is in when that is empty then. It waits for the processes
-// to end until ctx does. A group that does not exist is fine.
-func (g Cgroup) Remove(ctx context.Context) error {
+// Remove removes g, and the group that it is in when that is empty then. A group that has members is of kind busy and is left
+// alone; one that does not exist is fine.
+func (g Cgroup) Remove() error {
 	if g == "" {
 		return nil
 	}
+	err := unix.Rmdir(string(g))
+	if errors.Is(err, unix.EBUSY) {
+		return errkind.New(api.KindBusy, "control group %s is in use", g)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return &os.PathError{Op: "remove control group", Path: string(g), Err: err}
+	}
+	_ = unix.Rmdir(filepath.Dir(string(g))) // busy while others are in it
+	return nil
+}
+
+// End kills the members of g and removes it. It waits for them until ctx ends.
+func (g Cgroup) End(ctx context.Context) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := unix.Rmdir(string(g))
-		if err == nil || errors.Is(err, unix.ENOENT) {
-			// The last one leaves with the parent; while others are there it is busy.
-			_ = unix.Rmdir(filepath.Dir(string(g)))
-			return nil
+		err := g.Remove()
+		if !errkind.Is(err, api.KindBusy) {
+			return err
 		}
-		if !errors.Is(err, unix.EBUSY) {
-			return &os.PathError{Op: "remove control group", Path: string(g), Err: err}
-		}
-		// A kernel before 5.14 has no such file: then the wait is for those who end by themselves.
+		// Kernels before 5.14 have no such file: then the wait is for those that end by themselves.
 		_ = os.WriteFile(filepath.Join(string(g), "cgroup.kill"), []byte("1"), 0)
 		select {
 		case <-ctx.Done():
@@ -117,9 +125,9 @@ func (g Cgroup) Sweep() error {
 	}
 	for _, e := range entries {
 		if !e.IsDir() {
-			continue
+			continue // a file of the kernel's
 		}
-		if e := unix.Rmdir(filepath.Join(string(g), e.Name())); e != nil && !errors.Is(e, unix.EBUSY) && !errors.Is(e, unix.ENOENT) {
+		if e := g.Child(e.Name()).Remove(); !errkind.Is(e, api.KindBusy) {
 			err = errors.Join(err, e)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 )
@@ -63,30 +65,30 @@ func members(t *testing.T, g Cgroup) []string {
 }
 
 func TestCgroup(t *testing.T) {
-	t.Run("a program is born in its group, and removing the group ends it", func(t *testing.T) {
+	t.Run("a program is born in its group, and the group's end is its own", func(t *testing.T) {
 		g := ours(t).Child("one")
 		if err := g.Make(); err != nil {
 			t.Fatal(err)
 		}
 		p, err := Detached{Argv: []string{"sleep", "1000"}, Dir: "/", Group: g}.Start()
 		if err != nil {
-			t.Fatal(errors.Join(err, g.Remove(t.Context())))
+			t.Fatal(errors.Join(err, g.End(t.Context())))
 		}
 		if got := members(t, g); len(got) != 1 || got[0] != strconv.Itoa(p.Pid) {
 			t.Errorf("members %q, want %d", got, p.Pid)
 		}
-		if err := g.Remove(t.Context()); err != nil {
+		if err := g.End(t.Context()); err != nil {
 			t.Error(err)
 		}
 		st, err := p.Wait()
 		if err != nil || st.Sys().(syscall.WaitStatus).Signal() != syscall.SIGKILL {
 			t.Errorf("the program: %v, %v", st, err)
 		}
-		if err := g.Remove(t.Context()); err != nil {
-			t.Errorf("a second removal: %v", err)
+		if err := g.End(t.Context()); err != nil {
+			t.Errorf("a second end: %v", err)
 		}
 	})
-	t.Run("a group that is in use is neither swept nor removed under a context that has ended", func(t *testing.T) {
+	t.Run("a group that is in use is neither swept nor removed", func(t *testing.T) {
 		all := ours(t)
 		used, empty := all.Child("used"), all.Child("empty")
 		if err := errors.Join(used.Make(), empty.Make()); err != nil {
@@ -99,34 +101,37 @@ func TestCgroup(t *testing.T) {
 		if err := all.Sweep(); err != nil {
 			t.Error(err)
 		}
+		if err := used.Remove(); !errkind.Is(err, api.KindBusy) {
+			t.Errorf("removing the used group: %v", err)
+		}
 		if _, err := os.Stat(string(empty)); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("the empty group: %v", err)
 		}
 		if got := members(t, used); len(got) != 1 {
 			t.Errorf("the used group has %q", got)
 		}
-		if err := used.Remove(t.Context()); err != nil {
+		if err := used.End(t.Context()); err != nil {
 			t.Error(err)
 		}
 		p.Wait() //nolint:errcheck // killed
 	})
-	t.Run("a removal ends with its context", func(t *testing.T) {
+	t.Run("an end that takes too long is given up with its context", func(t *testing.T) {
 		g := ours(t).Child("parent")
 		if err := g.Child("inner").Make(); err != nil { // it keeps the group busy
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := g.Remove(ctx); !errors.Is(err, context.Canceled) {
+		if err := g.End(ctx); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v", err)
 		}
-		if err := errors.Join(unix.Rmdir(filepath.Join(string(g), "inner")), g.Remove(t.Context())); err != nil {
+		if err := errors.Join(unix.Rmdir(filepath.Join(string(g), "inner")), g.End(t.Context())); err != nil {
 			t.Error(err)
 		}
 	})
 	t.Run("no group is a group of which nothing is asked", func(t *testing.T) {
 		var none Cgroup
-		if err := errors.Join(none.Make(), none.Sweep(), none.Remove(t.Context())); err != nil || none.Child("x") != "" {
+		if err := errors.Join(none.Make(), none.Sweep(), none.Remove(), none.End(t.Context())); err != nil || none.Child("x") != "" {
 			t.Errorf("child %q, %v", none.Child("x"), err)
 		}
 	})
