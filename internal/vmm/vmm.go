@@ -127,5 +127,7 @@ type Handle struct {
 type Exit struct {
 	At     time.Time
 	Reason string // for people: "guest powered off", "killed", "qemu exited with status 1: …"
-	Clean  bool   // the guest powered off by itself
+	// Clean says that the guest powered off. A reboot, which machines do not do, is not clean: a kernel that lost its way
+	// resets in the same manner.
+	Clean bool
 }

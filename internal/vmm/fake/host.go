@@ -141,7 +141,7 @@ func (h *Host) PowerOff(id banger.VMID) {
 }
 
 // Reboot ends the VM's machine as a guest does that reboots.
-func (h *Host) Reboot(id banger.VMID) { h.endVM(id, vmm.Exit{Reason: "guest rebooted", Clean: true}) }
+func (h *Host) Reboot(id banger.VMID) { h.endVM(id, vmm.Exit{Reason: "guest rebooted"}) }
 
 // Panic ends the VM's machine as a guest kernel does that panics.
 func (h *Host) Panic(id banger.VMID) {

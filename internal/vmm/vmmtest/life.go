@@ -130,8 +130,8 @@ var endSentences = []sentence{
 			t.Errorf("exit %+v", e)
 		}
 	}},
-	{"a guest that reboots ends its machine cleanly", func(t *testing.T, h Harness) {
-		if e := endBy(t, h, "reboot"); !e.Clean || e.Reason != "guest rebooted" {
+	{"a guest that reboots ends its machine, and not cleanly", func(t *testing.T, h Harness) {
+		if e := endBy(t, h, "reboot"); e.Clean || e.Reason != "guest rebooted" {
 			t.Errorf("exit %+v", e)
 		}
 	}},
