@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
@@ -51,7 +50,7 @@ func (m *Machine) Attach(ctx context.Context, r *capability.Run) error {
 	s := &r.Spec
 	s.ID, s.Name, s.Dir, s.RunDir = r.VM.ID, r.VM.Name, r.Dir, r.RunDir
 	s.VCPU, s.MemMiB = r.VM.Spec.VCPU, r.VM.Spec.MemMiB
-	if err := problems(r.Driver.Check(ctx, *s)); err != nil {
+	if err := vmm.Refusal(r.Driver.Check(ctx, *s)); err != nil {
 		return err
 	}
 	machine, err := r.Driver.Start(ctx, *s)
@@ -64,20 +63,6 @@ func (m *Machine) Attach(ctx context.Context, r *capability.Run) error {
 		return err
 	}
 	return host.WriteFile(handleFile(r.Dir), b, 0o600)
-}
-
-func problems(found []vmm.Problem) error {
-	if len(found) == 0 {
-		return nil
-	}
-	var details, fixes []string
-	for _, p := range found {
-		details = append(details, p.Detail)
-		if p.Fix != "" {
-			fixes = append(fixes, p.Fix)
-		}
-	}
-	return errkind.WithHint(errkind.New(api.KindUnavailable, "%s", strings.Join(details, "; ")), "%s", strings.Join(fixes, "; "))
 }
 
 // Detach kills the machine, in whichever daemon it was started, and removes its handle and run directory.

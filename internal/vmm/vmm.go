@@ -25,9 +25,12 @@ package vmm
 import (
 	"context"
 	"net"
+	"strings"
 	"time"
 
+	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/errkind"
 )
 
 // The logs of a machine, in Spec.Dir. A full one is renamed to have [RotatedSuffix], over an older one.
@@ -79,6 +82,18 @@ type Features struct {
 type Problem struct {
 	Detail string
 	Fix    string
+}
+
+// Refusal is what [Driver.Check] found as one error, of kind unavailable and with the fixes as its hint; nil when it found nothing.
+func Refusal(found []Problem) error {
+	if len(found) == 0 {
+		return nil
+	}
+	var details, fixes []string
+	for _, p := range found {
+		details, fixes = append(details, p.Detail), append(fixes, p.Fix)
+	}
+	return errkind.WithHint(errkind.New(api.KindUnavailable, "%s", strings.Join(details, "; ")), "%s", strings.Join(fixes, "; "))
 }
 
 // Spec is everything a driver needs to start a machine. Paths are absolute.
