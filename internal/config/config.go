@@ -24,6 +24,7 @@ type Config struct {
 	LogLevel     string   `toml:"log_level"`       // of the daemon's log: debug, info, warn or error
 	VMM          string   `toml:"vmm"`             // what runs VMs: auto or qemu
 	QEMUBin      string   `toml:"qemu_bin"`        // QEMU's program: a path, or a name on PATH
+	QEMUAccel    string   `toml:"qemu_accel"`      // auto: KVM where it runs guests, else emulation; kvm or tcg (emulation) insists
 	DefaultImage string   `toml:"default_image"`   // the image of VMs that name none; empty: banger's own, built when it is needed
 	Kernel       string   `toml:"kernel"`          // the kernel of images that name none; empty: banger's own, imported when it is needed
 	AutoStop     Duration `toml:"auto_stop_after"` // after how long without use a running VM is stopped; 0: never
@@ -46,7 +47,7 @@ type Config struct {
 
 // Default returns the configuration of a user who has set nothing.
 func Default() *Config {
-	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", origin: map[string]string{}}
+	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", origin: map[string]string{}}
 	c.Network.Mode, c.Network.NAT = "auto", true
 	c.Disk.Cloner = "auto"
 	c.VMDefaults.VCPU, c.VMDefaults.Memory = 1, 1<<30
@@ -68,6 +69,7 @@ func (c *Config) keys() []key {
 		{name: "log_level", value: &c.LogLevel, choices: []string{"debug", "info", "warn", "error"}},
 		{name: "vmm", value: &c.VMM, choices: []string{"auto", "qemu"}},
 		{name: "qemu_bin", value: &c.QEMUBin},
+		{name: "qemu_accel", value: &c.QEMUAccel, choices: []string{"auto", "kvm", "tcg"}},
 		{name: "default_image", value: &c.DefaultImage, empty: true},
 		{name: "kernel", value: &c.Kernel, empty: true},
 		{name: "auto_stop_after", value: &c.AutoStop},

@@ -27,21 +27,16 @@ func (d *Daemon) checks() []doctor.Check {
 
 func (d *Daemon) checkEngine(ctx context.Context) (string, error) {
 	// Only what does not depend on a VM is of interest: a spec that is good in itself, without files.
-	var found []string
-	for _, p := range d.engine.auto.Check(ctx, vmm.Spec{VCPU: 1, MemMiB: 256, Kernel: "/", Initrd: "/"}) {
-		found = append(found, p.Detail+"; "+p.Fix)
-	}
-	if len(found) > 0 {
-		return "", fmt.Errorf("%s", strings.Join(found, "; "))
-	}
-	return d.engine.auto.Features().Engine, nil
+	err := vmm.Refusal(d.engine.auto.Check(ctx, vmm.Spec{VCPU: 1, MemMiB: 256, Kernel: "/", Initrd: "/"}))
+	return d.engine.auto.Features().Engine, err
 }
 
 func (d *Daemon) checkKVM(context.Context) (string, error) {
-	if d.engine.auto.Features().Accel == vmm.AccelKVM {
-		return d.engine.reason, nil
+	f := d.engine.auto.Features()
+	if f.AccelHint == "" {
+		return f.AccelWhy, nil
 	}
-	return "", doctor.Warning("VMs run all the same, several times slower; hardware virtualization makes them fast", "%s", d.engine.reason)
+	return "", doctor.Warning("VMs run all the same, several times slower; to make them fast, "+f.AccelHint, "%s", f.AccelWhy)
 }
 
 func (d *Daemon) checkPrograms(context.Context) (string, error) {

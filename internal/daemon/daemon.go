@@ -186,9 +186,7 @@ func (d *Daemon) openKeys(context.Context) (err error) {
 
 // probeHost finds out, once, what this host offers.
 func (d *Daemon) probeHost(ctx context.Context) (err error) {
-	if d.engine, err = openEngine(ctx, d.opts, d.log); err != nil {
-		return err
-	}
+	d.engine = openEngine(ctx, d.opts, d.log)
 	d.cloner, err = disk.Choose(disk.Facts{
 		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), Formats: d.engine.auto.Features().Formats,
 	})

@@ -74,7 +74,7 @@ func boot(t *testing.T, k banger.Kernel) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	driver := qemu.New(t.Context(), qemu.Config{Log: slog.New(slog.DiscardHandler)})
+	driver := qemu.New(t.Context(), qemu.Config{Accel: vmm.AccelTCG, Log: slog.New(slog.DiscardHandler)})
 	run, err := os.MkdirTemp("", "bk") // sockets need a short path
 	if err != nil {
 		t.Fatal(err)

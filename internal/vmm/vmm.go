@@ -69,6 +69,8 @@ type Machine interface {
 // Features are facts about a driver on this host.
 type Features struct {
 	Accel     string   // AccelKVM or AccelTCG
+	AccelWhy  string   // for people: why that one
+	AccelHint string   // for people: what would make guests faster; empty: nothing is amiss
 	Engine    string   // for people: name, version, accelerator, such as "qemu 7.2.22 (tcg)"
 	Formats   []string // disk formats it opens: raw, qcow2
 	UserNet   bool     // has a user-mode network stack

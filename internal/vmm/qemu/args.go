@@ -24,7 +24,7 @@ func (d *Driver) argv(s vmm.Spec) []string {
 		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", d.kernelArgs(s),
 		"-chardev", "file,id=con,append=on,path=" + comma(filepath.Join(s.Dir, vmm.ConsoleLog)), "-serial", "chardev:con",
 	}
-	if d.cfg.KVM {
+	if d.accel.name == vmm.AccelKVM {
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	} else {
 		args = append(args, "-accel", fmt.Sprintf("tcg,tb-size=%d", tcgBuffer), "-cpu", "max")
@@ -44,8 +44,8 @@ func (d *Driver) argv(s vmm.Spec) []string {
 }
 
 func (d *Driver) kernelArgs(s vmm.Spec) string {
-	facts := vmm.BootFacts{Accel: d.accel(), Console: "ttyS0"}
-	if !d.cfg.KVM && d.machine() == "microvm" {
+	facts := vmm.BootFacts{Accel: d.accel.name, Console: "ttyS0"}
+	if d.accel.name == vmm.AccelTCG && d.machine() == "microvm" {
 		facts.TSCKHz = d.tscKHz
 	}
 	return strings.TrimSpace(vmm.BootArgs(facts) + " " + s.Args)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 
 	"github.com/banger-vm/banger/api"
@@ -34,8 +35,11 @@ const minMajor = 7
 // Config is what a driver is made of.
 type Config struct {
 	Binary string // path or name on PATH; empty: qemu-system-x86_64
-	KVM    bool   // /dev/kvm was found to run guests
-	Log    *slog.Logger
+	// Accel is what the user wants: AccelKVM and AccelTCG insist; anything else is KVM where it runs guests, and TCG elsewhere.
+	Accel string
+	// KVM says why KVM runs no guests on this host, with a hint; nil: it does. It is asked once, and not when TCG is insisted on.
+	KVM func(ctx context.Context) error
+	Log *slog.Logger
 }
 
 // Driver starts machines with QEMU.
@@ -44,46 +48,85 @@ type Driver struct {
 	binary  string // absolute; empty when QEMU is not installed
 	version string
 	tscKHz  int
+	accel   accel
+	defects []vmm.Problem // why no machine can be started at all
 }
 
-// New finds QEMU and the facts about this host. A QEMU that is missing or too old is not an error here: Check reports it.
+// New finds QEMU and the facts about this host. What keeps machines from starting is not an error here: Check reports it.
 func New(ctx context.Context, cfg Config) *Driver {
 	if cfg.Binary == "" {
 		cfg.Binary = "qemu-system-x86_64"
 	}
 	d := &Driver{cfg: cfg, tscKHz: tscKHz()}
-	path, err := host.LookPath(cfg.Binary)
-	if err != nil {
-		return d
-	}
-	out, err := host.Output(ctx, host.Command{Argv: []string{path, "--version"}})
-	if err != nil {
-		cfg.Log.Warn("qemu version", "binary", path, "err", err)
-		return d
-	}
-	d.binary = path
-	if m := versionLine.FindSubmatch(out); m != nil {
-		d.version = string(m[1])
+	d.findBinary(ctx)
+	d.accel = chooseAccel(ctx, cfg)
+	if d.accel.defect != nil {
+		d.defects = append(d.defects, *d.accel.defect)
 	}
 	return d
 }
 
-var versionLine = regexp.MustCompile(`version (\d+\.\d+(?:\.\d+)?)`)
+// lookAgain ends a fix that takes effect in the next daemon.
+const lookAgain = "; then `banger daemon stop`, and the next command starts a daemon that looks again"
+
+func (d *Driver) findBinary(ctx context.Context) {
+	refuse := func(fix, format string, args ...any) {
+		d.defects = append(d.defects, vmm.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix + lookAgain})
+	}
+	path, err := host.LookPath(d.cfg.Binary)
+	if err != nil {
+		refuse("install QEMU (on Debian: qemu-system-x86), or name it in the configuration's qemu_bin", "QEMU is not installed: no program %q", d.cfg.Binary)
+		return
+	}
+	d.binary = path
+	out, err := host.Output(ctx, host.Command{Argv: []string{path, "--version"}})
+	if err != nil {
+		refuse("see what it says, or name another QEMU in the configuration's qemu_bin", "QEMU does not tell its version: %v", err)
+		return
+	}
+	m := versionLine.FindSubmatch(out)
+	if m == nil {
+		refuse("name QEMU in the configuration's qemu_bin", "%s is not QEMU: it does not tell QEMU's version", path)
+		return
+	}
+	d.version = string(m[1])
+	if major, err := strconv.Atoi(string(m[2])); err != nil || major < minMajor {
+		refuse(fmt.Sprintf("install QEMU %d or newer, or name one in the configuration's qemu_bin", minMajor), "QEMU %s at %s is too old", d.version, path)
+	}
+}
+
+var versionLine = regexp.MustCompile(`QEMU emulator version ((\d+)\.\d+(?:\.\d+)?)`)
+
+// accel is the accelerator that was chosen.
+type accel struct {
+	name   string // AccelKVM or AccelTCG
+	why    string
+	hint   string       // what would make guests faster; empty: nothing is amiss
+	defect *vmm.Problem // why it cannot be had
+}
+
+func chooseAccel(ctx context.Context, cfg Config) accel {
+	if cfg.Accel == vmm.AccelTCG {
+		return accel{name: vmm.AccelTCG, why: "emulation, as the configuration asks: qemu_accel is tcg"}
+	}
+	err := cfg.KVM(ctx)
+	switch {
+	case err == nil:
+		return accel{name: vmm.AccelKVM, why: "hardware virtualization by KVM"}
+	case cfg.Accel == vmm.AccelKVM:
+		why := fmt.Sprintf("the configuration insists on KVM (qemu_accel is kvm), but %v", err)
+		return accel{name: vmm.AccelKVM, why: why, defect: &vmm.Problem{Detail: why, Fix: errkind.Hint(err) + "; or set qemu_accel to auto" + lookAgain}}
+	}
+	return accel{name: vmm.AccelTCG, why: fmt.Sprintf("emulation, because %v", err), hint: errkind.Hint(err)}
+}
 
 // Name implements vmm.Driver.
 func (d *Driver) Name() string { return Name }
 
-func (d *Driver) accel() string {
-	if d.cfg.KVM {
-		return vmm.AccelKVM
-	}
-	return vmm.AccelTCG
-}
-
 // machine is QEMU's machine type. Under TCG a microvm has no timer by which the kernel could find the TSC's rate, and hangs
 // in half of all boots unless it is told; where we do not know the rate either, q35 is slower and safe.
 func (d *Driver) machine() string {
-	if d.tscKHz == 0 && !d.cfg.KVM {
+	if d.tscKHz == 0 && d.accel.name == vmm.AccelTCG {
 		return "q35"
 	}
 	return "microvm"
@@ -92,7 +135,8 @@ func (d *Driver) machine() string {
 // Features implements vmm.Driver.
 func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
-		Accel: d.accel(), Engine: fmt.Sprintf("qemu %s (%s, %s)", d.version, d.machine(), d.accel()),
+		Accel: d.accel.name, AccelWhy: d.accel.why, AccelHint: d.accel.hint,
+		Engine:  fmt.Sprintf("qemu %s (%s, %s)", d.version, d.machine(), d.accel.name),
 		Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: minMemMiB,
 	}
 }
@@ -102,14 +146,9 @@ const maxSocketPath = 107
 
 // Check implements vmm.Driver.
 func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
-	var found []vmm.Problem
+	found := slices.Clone(d.defects)
 	add := func(fix, format string, args ...any) {
 		found = append(found, vmm.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix})
-	}
-	if d.binary == "" {
-		add("install QEMU (on Debian: qemu-system-x86), or name it in qemu_bin", "QEMU is not installed: %q", d.cfg.Binary)
-	} else if major, err := strconv.Atoi(majorOf(d.version)); err != nil || major < minMajor {
-		add(fmt.Sprintf("install QEMU %d or newer", minMajor), "QEMU %q is too old", d.version)
 	}
 	if s.MemMiB < minMemMiB {
 		add(fmt.Sprintf("give it at least %d MiB", minMemMiB), "%d MiB of memory is too little", s.MemMiB)
@@ -130,15 +169,6 @@ func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
 		}
 	}
 	return found
-}
-
-func majorOf(version string) string {
-	for i, c := range version {
-		if c == '.' {
-			return version[:i]
-		}
-	}
-	return version
 }
 
 func agentSocket(runDir string) string { return filepath.Join(runDir, "agent.sock") }

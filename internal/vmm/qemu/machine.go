@@ -25,6 +25,9 @@ import (
 
 // Start implements vmm.Driver. It returns once QEMU serves the control channel's socket, which is before the guest runs far.
 func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
+	if err := vmm.Refusal(d.Check(ctx, s)); err != nil {
+		return nil, err
+	}
 	log, err := os.OpenFile(filepath.Join(s.Dir, vmm.VMMLog), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err
