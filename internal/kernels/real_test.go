@@ -12,10 +12,9 @@ import (
 
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
-	"github.com/banger-vm/banger/internal/host"
-	"github.com/banger-vm/banger/internal/initramfs"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/vmm/boottest"
 	"github.com/banger-vm/banger/internal/vmm/qemu"
 )
 
@@ -67,13 +66,6 @@ func TestDebiansCloudKernel(t *testing.T) {
 // boot boots k with the program in testdata/probe as init and its module tree as the only disk, and returns the console.
 func boot(t *testing.T, k banger.Kernel) string {
 	t.Helper()
-	probe := filepath.Join(t.TempDir(), "probe")
-	err := host.Run(t.Context(), host.Command{
-		Argv: []string{"go", "build", "-trimpath", "-o", probe, "./testdata/probe"}, Env: []string{"CGO_ENABLED=0", "GOFLAGS="},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	driver := qemu.New(t.Context(), qemu.Config{Accel: vmm.AccelTCG, Log: slog.New(slog.DiscardHandler)})
 	run, err := os.MkdirTemp("", "bk") // sockets need a short path
 	if err != nil {
@@ -82,15 +74,12 @@ func boot(t *testing.T, k banger.Kernel) string {
 	t.Cleanup(func() { os.RemoveAll(run) })
 	spec := vmm.Spec{
 		ID: banger.NewID[banger.VMID](), Name: "probe", Dir: t.TempDir(), RunDir: run, VCPU: 1, MemMiB: 256,
-		Kernel: k.Image, Initrd: filepath.Join(t.TempDir(), "initrd"), NIC: &vmm.NIC{MAC: "52:54:00:12:34:56"},
+		Kernel: k.Image, Initrd: boottest.Initrd(t, k, "testdata/probe", guestapi.BootConfig{Name: "probe"}),
+		NIC:   &vmm.NIC{MAC: "52:54:00:12:34:56"},
 		Disks: []vmm.Disk{{Path: k.Modules, Format: "raw", ReadOnly: true}},
 	}
 	if problems := driver.Check(t.Context(), vmm.Spec{VCPU: 1, MemMiB: 256, Kernel: k.Image, Initrd: k.Image}); len(problems) > 0 {
 		t.Skipf("no guest can be booted here: %+v", problems)
-	}
-	builder := initramfs.New(t.TempDir(), probe)
-	if err := builder.Build(t.Context(), spec.Initrd, k, guestapi.BootConfig{Name: "probe"}); err != nil {
-		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()

@@ -33,7 +33,9 @@ func (d *Driver) argv(s vmm.Spec) []string {
 	args = append(args, "-device", "virtio-rng-"+dev,
 		"-device", "virtio-serial-"+dev,
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+comma(agentSocket(s.RunDir)),
-		"-device", "virtserialport,chardev=agent,name="+guestapi.PortName)
+		"-device", "virtserialport,chardev=agent,name="+guestapi.PortName,
+		// QEMU opens sockets in the order of its arguments: when this one accepts, the agent's does too.
+		"-qmp", "unix:"+comma(qmpSocket(s.RunDir))+",server=on,wait=off")
 	for n, disk := range s.Disks {
 		args = append(args, diskArgs(n, disk, dev)...)
 	}

@@ -1,9 +1,12 @@
 // Package qemu runs VMs with QEMU's microvm machine: PVH boot, virtio-mmio devices, no firmware to speak of. It needs no
 // hardware virtualization (TCG) and no privilege (user-mode network).
 //
-// A machine is one qemu process in a session of its own. What it leaves in the VM's directories: console.log (bounded: see
-// rotate), vmm.log, and in the run directory agent.sock, the control channel, and qemu.pid, which QEMU itself removes when it
-// ends in good order; so a pid file that is left tells a crash from a clean end even to a daemon that is not the parent.
+// A machine is one qemu process in a session of its own. What it leaves in the VM's directories: console.log and vmm.log (bounded, see [keeper]), and in the run directory agent.sock,
+// the control channel, qmp.sock, by which QEMU tells how the guest ended, and qemu.pid. QEMU removes the pid file when it ends in
+// good order; so one that is left tells a crash to a daemon that heard nothing.
+//
+// A machine does not need its QMP connection: it is made when the machine starts or is adopted, one goroutine listens on it,
+// and when it is lost the verdict on the end rests on other evidence, see [evidence].
 package qemu
 
 import (
@@ -17,7 +20,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vmm"
@@ -50,6 +52,7 @@ type Driver struct {
 	tscKHz  int
 	accel   accel
 	defects []vmm.Problem // why no machine can be started at all
+	logs    *keeper
 }
 
 // New finds QEMU and the facts about this host. What keeps machines from starting is not an error here: Check reports it.
@@ -57,7 +60,7 @@ func New(ctx context.Context, cfg Config) *Driver {
 	if cfg.Binary == "" {
 		cfg.Binary = "qemu-system-x86_64"
 	}
-	d := &Driver{cfg: cfg, tscKHz: tscKHz()}
+	d := &Driver{cfg: cfg, tscKHz: tscKHz(), logs: newKeeper()}
 	d.findBinary(ctx)
 	d.accel = chooseAccel(ctx, cfg)
 	if d.accel.defect != nil {
@@ -172,6 +175,7 @@ func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
 }
 
 func agentSocket(runDir string) string { return filepath.Join(runDir, "agent.sock") }
+func qmpSocket(runDir string) string   { return filepath.Join(runDir, "qmp.sock") }
 func pidFile(runDir string) string     { return filepath.Join(runDir, "qemu.pid") }
 
 var bogomips = regexp.MustCompile(`(?m)^bogomips\s*:\s*([0-9.]+)`)
@@ -193,8 +197,4 @@ func tscKHz() int {
 		return 0
 	}
 	return int(rate / 2 * 1000)
-}
-
-func notRunning(h vmm.Handle) error {
-	return errkind.New(api.KindNotFound, "machine %d of vm %s has ended", h.PID, h.ID)
 }

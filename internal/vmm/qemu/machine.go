@@ -1,131 +1,47 @@
 package qemu
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/banger-vm/banger/api"
-	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/vmm/qemu/qmp"
 	"golang.org/x/sys/unix"
 )
 
-// Start implements vmm.Driver. It returns once QEMU serves the control channel's socket, which is before the guest runs far.
-func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
-	if err := vmm.Refusal(d.Check(ctx, s)); err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(filepath.Join(s.Dir, vmm.VMMLog), os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	// QEMU would make the file with the process's mask; it is ours to keep private.
-	con, err := os.OpenFile(filepath.Join(s.Dir, vmm.ConsoleLog), os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	con.Close()
-	proc, err := host.Detached{Argv: d.argv(s), Dir: s.Dir, Stdout: log, Stderr: log}.Start()
-	if err != nil {
-		return nil, err
-	}
-	start, err := host.StartTime(proc.Pid)
-	if err != nil {
-		start = 0 // it died at once: serving says so
-	}
-	h := vmm.Handle{
-		Driver: Name, ID: s.ID, PID: proc.Pid, StartTime: start, Dir: s.Dir, RunDir: s.RunDir, Engine: d.Features().Engine,
-	}
-	m := newMachine(h)
-	go m.waitChild(proc)
-	if err := m.serving(ctx); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), killTimeout)
-		defer cancel()
-		return nil, errors.Join(err, m.Kill(undo))
-	}
-	return m, nil
-}
-
-// killTimeout bounds the wait for a killed process; it is long only when the kernel is stuck.
-const killTimeout = 10 * time.Second
-
-// Adopt implements vmm.Driver.
-func (d *Driver) Adopt(_ context.Context, h vmm.Handle) (vmm.Machine, error) {
-	// The descriptor is opened first: if the start time then matches, it is of this very process.
-	fd, err := unix.PidfdOpen(h.PID, 0)
-	if err == nil {
-		var start uint64
-		start, err = host.StartTime(h.PID)
-		if err == nil && start != h.StartTime {
-			err = notRunning(h)
-		}
-		if err != nil {
-			unix.Close(fd)
-		}
-	}
-	if errors.Is(err, unix.ESRCH) || errkind.Is(err, api.KindNotFound) {
-		return nil, errors.Join(notRunning(h), removeRunFiles(h.RunDir))
-	}
-	if err != nil {
-		return nil, fmt.Errorf("adopt machine %d of vm %s: %w", h.PID, h.ID, err)
-	}
-	m := newMachine(h)
-	go m.waitOther(fd)
-	return m, nil
-}
-
-// Find implements vmm.Finder: it looks for a process whose command line names the run directory's socket.
-func (d *Driver) Find(_ context.Context, id banger.VMID, dir, runDir string) (vmm.Handle, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return vmm.Handle{}, err
-	}
-	mark := []byte("path=" + comma(agentSocket(runDir)))
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if err != nil || !bytes.Contains(line, mark) || !strings.Contains(string(line), "qemu") {
-			continue
-		}
-		if start, err := host.StartTime(pid); err == nil {
-			return vmm.Handle{Driver: Name, ID: id, PID: pid, StartTime: start, Dir: dir, RunDir: runDir, Engine: d.Features().Engine}, nil
-		}
-	}
-	return vmm.Handle{}, errkind.New(api.KindNotFound, "no qemu process of vm %s", id)
-}
-
 // machine is one QEMU process.
 type machine struct {
+	driver *Driver
 	handle vmm.Handle
-	exited chan struct{} // closed after exit was set and the run files were removed
+	exited chan struct{} // closed after exit was set and what the machine left was removed
 
-	mu   sync.Mutex // guards what follows: the waiter writes it, callers read it
-	exit vmm.Exit
-	kill bool     // we killed it
-	conn net.Conn // the present control connection
+	mu      sync.Mutex // guards what follows: the waiter and the listener write it, callers read it
+	exit    vmm.Exit
+	kill    bool          // we killed it
+	agent   net.Conn      // the present control connection
+	over    bool          // the process is gone: nobody listens any more
+	monitor net.Conn      // the QMP connection
+	heard   chan struct{} // closed when monitor has ended; nil: nobody listened
+	told    qmp.Reason    // why QEMU ends, by its own word
 }
 
-func newMachine(h vmm.Handle) *machine {
-	m := &machine{handle: h, exited: make(chan struct{})}
-	go m.rotate()
+func newMachine(d *Driver, h vmm.Handle) *machine {
+	m := &machine{driver: d, handle: h, exited: make(chan struct{})}
+	d.logs.keep(m.logFiles()...)
 	return m
+}
+
+func (m *machine) logFiles() []string {
+	return []string{filepath.Join(m.handle.Dir, vmm.ConsoleLog), filepath.Join(m.handle.Dir, vmm.VMMLog)}
 }
 
 func (m *machine) Handle() vmm.Handle      { return m.handle }
@@ -139,22 +55,44 @@ func (m *machine) Exit() vmm.Exit {
 
 // DialAgent implements vmm.Machine. QEMU serves one connection at a time, so the one before is closed first.
 func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
+	m.replaceAgent(nil)
+	conn, err := dialPatiently(ctx, agentSocket(m.handle.RunDir))
+	switch {
+	case ctx.Err() != nil:
+		return nil, fmt.Errorf("connect to the guest's control channel: %w", ctx.Err())
+	case err != nil:
+		return nil, errkind.New(api.KindUnavailable, "connect to the guest's control channel: %w", err)
+	}
+	m.replaceAgent(conn)
+	return conn, nil
+}
+
+// dialPatiently connects to a socket of QEMU's. One connection may wait for QEMU to see the end of the one before; for others
+// connect(2) says EAGAIN.
+func dialPatiently(ctx context.Context, path string) (net.Conn, error) {
+	var dialer net.Dialer
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		conn, err := dialer.DialContext(ctx, "unix", path)
+		if !errors.Is(err, unix.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// replaceAgent makes conn the one connection to the control channel and closes the one before it.
+func (m *machine) replaceAgent(conn net.Conn) {
 	m.mu.Lock()
-	old := m.conn
-	m.conn = nil
+	old := m.agent
+	m.agent = conn
 	m.mu.Unlock()
 	if old != nil {
 		old.Close()
 	}
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "unix", agentSocket(m.handle.RunDir))
-	if err != nil {
-		return nil, errkind.New(api.KindUnavailable, "connect to the guest's control channel: %w", err)
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.conn = conn
-	return conn, nil
 }
 
 // Kill implements vmm.Machine.
@@ -181,44 +119,57 @@ func (m *machine) Kill(ctx context.Context) error {
 	}
 }
 
-// serving waits until QEMU accepts connections, or has ended.
-func (m *machine) serving(ctx context.Context) error {
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		if _, err := os.Stat(agentSocket(m.handle.RunDir)); err == nil {
-			return nil
-		}
-		select {
-		case <-m.exited:
-			return errkind.New(api.KindInternal, "%s", m.Exit().Reason)
-		case <-ctx.Done():
-			return fmt.Errorf("start qemu: %w", ctx.Err())
-		case <-time.After(pause):
-		}
+// listen takes over a connection to QMP and notes what QEMU says of its end.
+func (m *machine) listen(conn net.Conn) {
+	heard := make(chan struct{})
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.over {
+		conn.Close()
+		return
 	}
+	m.monitor, m.heard = conn, heard
+	go func() {
+		defer close(heard)
+		defer conn.Close()
+		err := qmp.Listen(conn, func(e qmp.Event) {
+			if reason := e.Shutdown(); reason != "" {
+				m.mu.Lock()
+				m.told = reason
+				m.mu.Unlock()
+			}
+		})
+		if err != nil {
+			m.driver.cfg.Log.Debug("qmp", "id", m.handle.ID, "err", err)
+		}
+	}()
+}
+
+// lastWords is how long the end of a QMP connection may take after the end of its process, which closes it.
+const lastWords = time.Second
+
+// hearOut waits for the end of the QMP connection of a process that is gone, and returns what QEMU said.
+func (m *machine) hearOut() qmp.Reason {
+	m.mu.Lock()
+	m.over = true
+	conn, heard := m.monitor, m.heard
+	m.mu.Unlock()
+	if heard != nil {
+		_ = conn.SetReadDeadline(time.Now().Add(lastWords)) // fails on one that has ended
+		<-heard
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.told
 }
 
 // waitChild waits for a process that this daemon started.
 func (m *machine) waitChild(p *os.Process) {
 	st, err := p.Wait()
-	switch {
-	case err != nil:
-		m.ended(vmm.Exit{Reason: fmt.Sprintf("wait for qemu: %v", err)})
-	case st.Success():
-		m.ended(m.cleanExit())
-	default:
-		m.ended(vmm.Exit{Reason: m.crashReason(st)})
+	if err != nil {
+		m.driver.cfg.Log.Error("wait for qemu", "id", m.handle.ID, "err", err)
 	}
-}
-
-func (m *machine) crashReason(st *os.ProcessState) string {
-	reason := "qemu ended: " + st.String()
-	if ws, ok := st.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		reason = "qemu was ended by signal " + ws.Signal().String()
-	}
-	if tail := tailOf(filepath.Join(m.handle.Dir, vmm.VMMLog), 1<<10); tail != "" {
-		reason += ": " + tail
-	}
-	return reason
+	m.ended(st)
 }
 
 // waitOther waits for a process that an earlier daemon started.
@@ -230,103 +181,34 @@ func (m *machine) waitOther(fd int) {
 			break
 		}
 	}
-	if _, err := os.Stat(pidFile(m.handle.RunDir)); err == nil {
-		m.ended(vmm.Exit{Reason: "qemu crashed or was killed"})
-		return
-	}
-	m.ended(m.cleanExit())
+	m.ended(nil)
 }
 
-// cleanExit tells a guest that powered off from one whose kernel panicked: both end QEMU in good order.
-func (m *machine) cleanExit() vmm.Exit {
-	const panicMark = "Kernel panic - not syncing"
-	tail := tailOf(filepath.Join(m.handle.Dir, vmm.ConsoleLog), 16<<10)
-	if i := strings.LastIndex(tail, panicMark); i >= 0 {
-		line, _, _ := strings.Cut(tail[i:], "\n")
-		return vmm.Exit{Reason: "the guest's kernel panicked: " + strings.TrimSpace(line)}
-	}
-	return vmm.Exit{Reason: "the guest powered off", Clean: true}
-}
-
-func (m *machine) ended(e vmm.Exit) {
-	e.At = time.Now()
+// ended records the end of the process and removes what it left. status is nil when we are not its parent.
+func (m *machine) ended(status *os.ProcessState) {
+	told := m.hearOut()
 	m.mu.Lock()
-	if m.kill && !e.Clean {
-		e.Reason = "killed"
-	}
-	m.exit = e
-	conn := m.conn
+	killed := m.kill
 	m.mu.Unlock()
-	if conn != nil {
-		conn.Close()
+	exit := gather(m.handle, told, killed, status).verdict()
+	exit.At = time.Now()
+	m.mu.Lock()
+	m.exit = exit
+	m.mu.Unlock()
+	m.replaceAgent(nil)
+	if err := removeRunFiles(m.handle.RunDir); err != nil {
+		m.driver.cfg.Log.Error("clean up after qemu", "id", m.handle.ID, "err", err)
 	}
-	removeRunFiles(m.handle.RunDir) //nolint:errcheck // the run directory's owner reports what it cannot remove
+	m.driver.logs.drop(m.logFiles()...)
 	close(m.exited)
 }
 
 func removeRunFiles(runDir string) error {
 	var errs []error
-	for _, path := range []string{agentSocket(runDir), pidFile(runDir)} {
+	for _, path := range []string{agentSocket(runDir), qmpSocket(runDir), pidFile(runDir)} {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
-}
-
-const (
-	maxConsole  = 8 << 20 // bytes at which the console log is put aside
-	rotateEvery = 5 * time.Second
-)
-
-// rotate keeps the console log bounded: QEMU appends to it for as long as the guest prints. The full log is copied over the
-// one put aside before, and emptied; QEMU, which opened it for appending, goes on at its beginning. Without a daemon nothing
-// rotates.
-func (m *machine) rotate() {
-	tick := time.NewTicker(rotateEvery)
-	defer tick.Stop()
-	path := filepath.Join(m.handle.Dir, vmm.ConsoleLog)
-	for {
-		select {
-		case <-m.exited:
-			return
-		case <-tick.C:
-		}
-		if st, err := os.Stat(path); err == nil && st.Size() > maxConsole {
-			putAside(path) //nolint:errcheck // the next tick tries again
-		}
-	}
-}
-
-func putAside(path string) error {
-	src, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := os.OpenFile(path+vmm.RotatedSuffix, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	if st, err := src.Stat(); err == nil && st.Size() > maxConsole {
-		src.Seek(-maxConsole, io.SeekEnd) //nolint:errcheck // more than wanted is no harm
-	}
-	_, err = io.Copy(dst, io.LimitReader(src, maxConsole))
-	return errors.Join(err, dst.Close(), os.Truncate(path, 0))
-}
-
-func tailOf(path string, n int64) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	if st, err := f.Stat(); err == nil && st.Size() > n {
-		f.Seek(-n, io.SeekEnd) //nolint:errcheck // a longer tail is no harm
-	}
-	b, err := io.ReadAll(io.LimitReader(f, n))
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
 }

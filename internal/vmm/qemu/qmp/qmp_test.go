@@ -1,217 +1,82 @@
 package qmp
 
 import (
-	"bufio"
-	"context"
-	"encoding/json"
+	"bytes"
 	"errors"
-	"fmt"
-	"net"
+	"io"
 	"strings"
-	"sync"
 	"testing"
 
-	"github.com/banger-vm/banger/api"
-	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/google/go-cmp/cmp"
 )
 
-const greeting = `{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":"Debian"},"capabilities":["oob"]}}`
+const (
+	greeting = `{"QMP":{"version":{"qemu":{"micro":22,"minor":2,"major":7},"package":"Debian"},"capabilities":["oob"]}}` + "\r\n"
+	answer   = `{"return":{}}` + "\r\n"
+)
 
-// peer is QEMU's end of a connection. script is called for each command, with its name and id, and sends lines.
-func peer(t *testing.T, script func(name string, id int64, send func(format string, args ...any)) bool) net.Conn {
-	t.Helper()
-	ours, theirs := net.Pipe()
-	t.Cleanup(func() { ours.Close() })
-	go func() {
-		defer theirs.Close()
-		send := func(format string, args ...any) { fmt.Fprintf(theirs, format+"\r\n", args...) } // as QEMU ends its lines
-		send("%s", greeting)
-		for lines := bufio.NewScanner(theirs); lines.Scan(); {
-			var command struct {
-				Execute string
-				ID      int64
-			}
-			if err := json.Unmarshal(lines.Bytes(), &command); err != nil {
-				t.Errorf("command %q: %v", lines.Text(), err)
-				return
-			}
-			if command.Execute == "qmp_capabilities" {
-				send(`{"return":{},"id":%d}`, command.ID)
-			} else if !script(command.Execute, command.ID, send) {
-				return
-			}
-		}
-	}()
-	return ours
+// peer is QEMU's end of a connection: what it sends, and what it was sent.
+type peer struct {
+	io.Reader
+	sent   bytes.Buffer
+	refuse error
 }
 
-func ignore(Event) {}
-
-func TestCommands(t *testing.T) {
-	t.Run("commands are sent by their names and their answers decoded", func(t *testing.T) {
-		var mu sync.Mutex
-		var names []string
-		c, err := Open(t.Context(), peer(t, func(name string, id int64, send func(string, ...any)) bool {
-			mu.Lock()
-			defer mu.Unlock()
-			names = append(names, name)
-			if name == "query-status" {
-				send(`{"return":{"status":"running","running":true},"id":%d}`, id)
-			} else {
-				send(`{"return":{},"id":%d}`, id)
-			}
-			return true
-		}), ignore)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if status, err := c.Status(t.Context()); status != "running" || err != nil {
-			t.Errorf("status %q, %v", status, err)
-		}
-		for _, command := range []func(context.Context) error{c.Stop, c.Cont, c.PowerDown, c.Quit} {
-			if err := command(t.Context()); err != nil {
-				t.Error(err)
-			}
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		if got := strings.Join(names, " "); got != "query-status stop cont system_powerdown quit" {
-			t.Errorf("commands: %s", got)
-		}
-	})
-	t.Run("a refusal is an Error with QEMU's words", func(t *testing.T) {
-		c, err := Open(t.Context(), peer(t, func(_ string, id int64, send func(string, ...any)) bool {
-			send(`{"error":{"class":"GenericError","desc":"no such thing"},"id":%d}`, id)
-			return true
-		}), ignore)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		var refusal *Error
-		if err := c.Stop(t.Context()); !errors.As(err, &refusal) || refusal.Class != "GenericError" || err.Error() != "qmp stop: no such thing" {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("answers that come late and in another order reach their callers", func(t *testing.T) {
-		var held int64
-		c, err := Open(t.Context(), peer(t, func(name string, id int64, send func(string, ...any)) bool {
-			if held == 0 {
-				held = id
-				return true
-			}
-			send(`{"error":{"class":"GenericError","desc":"second"},"id":%d}`, id)
-			send(`{"error":{"class":"GenericError","desc":"first"},"id":%d}`, held)
-			return true
-		}), ignore)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		texts := make(chan string, 2)
-		var calls sync.WaitGroup
-		for range 2 {
-			calls.Go(func() { texts <- c.Cont(t.Context()).Error() })
-		}
-		calls.Wait()
-		if a, b := <-texts, <-texts; a == b {
-			t.Errorf("both callers got %q", a)
-		}
-	})
-	t.Run("a command whose context ends returns, and the next one works", func(t *testing.T) {
-		ctx, cancel := context.WithCancel(t.Context())
-		c, err := Open(t.Context(), peer(t, func(name string, id int64, send func(string, ...any)) bool {
-			if name == "stop" {
-				cancel() // and no answer
-			} else {
-				send(`{"return":{},"id":%d}`, id)
-			}
-			return true
-		}), ignore)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if err := c.Stop(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
-		}
-		if err := c.Cont(t.Context()); err != nil {
-			t.Error(err)
-		}
-	})
-	t.Run("a connection that ends in a command makes it unavailable", func(t *testing.T) {
-		c, err := Open(t.Context(), peer(t, func(string, int64, func(string, ...any)) bool { return false }), ignore)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		for range 2 {
-			if err := c.Quit(t.Context()); !errkind.Is(err, api.KindUnavailable) {
-				t.Errorf("got %v of kind %s", err, errkind.Of(err))
-			}
-		}
-	})
-}
-
-func TestEvents(t *testing.T) {
-	t.Run("events come in order, among answers, and all before the end", func(t *testing.T) {
-		var got []Event
-		c, err := Open(t.Context(), peer(t, func(_ string, id int64, send func(string, ...any)) bool {
-			send(`{"timestamp":{"seconds":1,"microseconds":2},"event":"POWERDOWN"}`)
-			send(`{"return":{},"id":%d}`, id)
-			send(`{"timestamp":{"seconds":1,"microseconds":3},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}`)
-			return false
-		}), func(e Event) { got = append(got, e) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.PowerDown(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		<-c.Done()
-		if len(got) != 2 || got[0].Name != "POWERDOWN" {
-			t.Fatalf("events %+v", got)
-		}
-		if reason, ok := got[1].Shutdown(); !ok || reason != ReasonGuestShutdown {
-			t.Errorf("reason %q, %v", reason, ok)
-		}
-		if _, ok := got[0].Shutdown(); ok {
-			t.Error("POWERDOWN is taken for a shutdown")
-		}
-	})
-}
-
-func TestOpen(t *testing.T) {
-	raw := func(text string) net.Conn {
-		ours, theirs := net.Pipe()
-		go func() {
-			fmt.Fprint(theirs, text)
-			theirs.Close()
-		}()
-		return ours
+func (p *peer) Write(b []byte) (int, error) {
+	if p.refuse != nil {
+		return 0, p.refuse
 	}
-	t.Run("a peer that closes without a greeting is unavailable", func(t *testing.T) {
-		if _, err := Open(t.Context(), raw(""), ignore); !errkind.Is(err, api.KindUnavailable) {
-			t.Errorf("got %v", err)
+	return p.sent.Write(b)
+}
+
+func listen(p *peer) (names []string, reasons []Reason, err error) {
+	err = Listen(p, func(e Event) { names, reasons = append(names, e.Name), append(reasons, e.Shutdown()) })
+	return names, reasons, err
+}
+
+func TestListen(t *testing.T) {
+	t.Run("it asks for events and hands them on in order, each with its reason", func(t *testing.T) {
+		p := &peer{Reader: strings.NewReader(greeting + answer +
+			`{"timestamp":{"seconds":1,"microseconds":2},"event":"POWERDOWN"}` + "\r\n" +
+			`{"timestamp":{"seconds":1,"microseconds":3},"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}` + "\r\n")}
+		names, reasons, err := listen(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff([]string{"POWERDOWN", "SHUTDOWN"}, names); d != "" {
+			t.Error(d)
+		}
+		if d := cmp.Diff([]Reason{"", GuestReset}, reasons); d != "" {
+			t.Error(d)
+		}
+		if got := p.sent.String(); got != `{"execute":"qmp_capabilities"}`+"\n" {
+			t.Errorf("sent %q", got)
 		}
 	})
-	t.Run("a peer that is not QEMU is refused", func(t *testing.T) {
-		if _, err := Open(t.Context(), raw("SSH-2.0-OpenSSH\n"), ignore); err == nil || !strings.Contains(err.Error(), "not QMP") {
-			t.Errorf("got %v", err)
+	t.Run("a shutdown whose data cannot be read has no reason", func(t *testing.T) {
+		_, reasons, err := listen(&peer{Reader: strings.NewReader(greeting + `{"event":"SHUTDOWN","data":[]}` + "\n")})
+		if err != nil || len(reasons) != 1 || reasons[0] != "" {
+			t.Errorf("got %q, %v", reasons, err)
 		}
 	})
-	t.Run("a second greeting is refused", func(t *testing.T) {
-		if _, err := Open(t.Context(), raw(greeting+"\n"+greeting+"\n"), ignore); err == nil {
-			t.Error("accepted")
-		}
-	})
-	t.Run("a peer that says nothing is given up with the context", func(t *testing.T) {
-		ours, theirs := net.Pipe()
-		defer theirs.Close()
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := Open(ctx, ours, ignore); !errors.Is(err, context.Canceled) {
+	for _, c := range []struct{ name, sent, want string }{
+		{"a peer that closes without a greeting", "", "before a greeting"},
+		{"a peer that is not QEMU", "SSH-2.0-OpenSSH\n", "invalid character"},
+		{"a peer that begins with an event", `{"event":"SHUTDOWN","data":{"reason":"guest-shutdown"}}` + "\n", "not QEMU"},
+		{"a second greeting", greeting + greeting, "not QEMU"},
+		{"a line without an end", greeting + strings.Repeat(" ", maxLine+1), "too long"},
+		{"a refusal", greeting + `{"error":{"class":"CommandNotFound","desc":"no such thing"}}` + "\n", "qmp: no such thing"},
+	} {
+		t.Run(c.name+" is an error", func(t *testing.T) {
+			names, _, err := listen(&peer{Reader: strings.NewReader(c.sent)})
+			if err == nil || !strings.Contains(err.Error(), c.want) || len(names) > 0 {
+				t.Errorf("got events %q and error %v, want %q", names, err, c.want)
+			}
+		})
+	}
+	t.Run("a peer that cannot be written to is an error", func(t *testing.T) {
+		gone := errors.New("gone")
+		if _, _, err := listen(&peer{Reader: strings.NewReader(greeting), refuse: gone}); !errors.Is(err, gone) {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -1,0 +1,62 @@
+package qemu
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
+	"golang.org/x/sys/unix"
+)
+
+func TestFaults(t *testing.T) {
+	t.Run("the words of a QEMU that dies at once are in the error", func(t *testing.T) {
+		d := emulating(t, program(t, current+"echo \"qemu: -drive file=root: Could not open 'root'\" >&2; exit 1"))
+		refused(t, d, anySpec(t), "exit status 1: qemu: -drive file=root: Could not open 'root'", "QEMU's own")
+	})
+	t.Run("a run directory whose path is too long for sockets is refused", func(t *testing.T) {
+		spec := anySpec(t)
+		spec.RunDir = filepath.Join(spec.RunDir, strings.Repeat("d", 100))
+		if err := os.Mkdir(spec.RunDir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		refused(t, emulating(t, program(t, current+"exec sleep 1000")), spec, "longer than 107 bytes", "BANGER_ROOT")
+	})
+	t.Run("a QEMU that never serves is killed when the start's context ends", func(t *testing.T) {
+		spec := anySpec(t)
+		fifo := filepath.Join(spec.Dir, "fifo")
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d := emulating(t, program(t, current+"echo $$ >"+fifo+"; exec sleep 1000"))
+		ctx, cancel := context.WithCancel(t.Context())
+		pids := make(chan string)
+		go func() {
+			b, err := os.ReadFile(fifo) // waits for the program
+			if err != nil {
+				t.Error(err)
+			}
+			cancel()
+			pids <- strings.TrimSpace(string(b))
+		}()
+		_, err := d.Start(ctx, spec)
+		if !errkind.Is(err, api.KindCanceled) || !strings.Contains(err.Error(), "does not serve") {
+			t.Errorf("got %v of kind %s", err, errkind.Of(err))
+		}
+		pid, err := strconv.Atoi(<-pids)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := host.StartTime(pid); !errkind.Is(err, api.KindNotFound) {
+			t.Errorf("process %d lives: %v", pid, err)
+		}
+		if entries, err := os.ReadDir(spec.RunDir); err != nil || len(entries) > 0 {
+			t.Errorf("left %v, %v", entries, err)
+		}
+	})
+}

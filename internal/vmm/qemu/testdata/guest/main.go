@@ -1,0 +1,93 @@
+// Command guest is /init of the guest of the conformance suite, see package vmmtest.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/agent/control"
+	"github.com/banger-vm/banger/internal/vmm/vmmtest"
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	if err := serve(); err != nil {
+		fmt.Println("guest:", err)
+	}
+	os.Exit(1) // the kernel panics when its init ends
+}
+
+func serve() error {
+	for _, m := range [][2]string{{"sysfs", "/sys"}, {"devtmpfs", "/dev"}} {
+		if err := unix.Mount(m[0], m[1], m[0], 0, ""); err != nil {
+			return fmt.Errorf("mount %s: %w", m[1], err)
+		}
+	}
+	b, err := os.ReadFile("/vm.json")
+	if err != nil {
+		return err
+	}
+	var cfg guestapi.BootConfig
+	if err := json.Unmarshal(b, &cfg); err != nil {
+		return err
+	}
+	if cfg.Name == "mute" {
+		select {} // a guest that never answers
+	}
+	for _, path := range cfg.Modules {
+		if err := load(path); err != nil {
+			return fmt.Errorf("load %s: %w", path, err)
+		}
+	}
+	port, err := openPort()
+	if err != nil {
+		return err
+	}
+	for {
+		if err := port.WaitHost(context.Background()); err != nil {
+			return err
+		}
+		vmmtest.Serve(context.Background(), keepOpen{port}, func(text string) { fmt.Print(text) }, end)
+	}
+}
+
+// keepOpen keeps the port open for the next connection.
+type keepOpen struct{ *control.Port }
+
+func (keepOpen) Close() error { return nil }
+
+func load(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.FinitModule(int(f.Fd()), "", 0)
+}
+
+// openPort waits for the kernel to find the port.
+func openPort() (*control.Port, error) {
+	for range 1000 {
+		port, err := control.OpenPort(guestapi.PortName)
+		if err == nil {
+			return port, nil
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return nil, errors.New("no port")
+}
+
+func end(how string) {
+	switch how {
+	case "power-off":
+		unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+	case "reboot":
+		unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
+	}
+	os.Exit(1)
+}
