@@ -15,6 +15,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/guest"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vmm"
 )
 
 // Agent connects to the guest's agent. It comes last: once it is attached the guest is ready.
@@ -76,11 +77,13 @@ func withConsole(r *capability.Run, err error) error {
 		err = errkind.New(api.KindGuest, "%w: %s", err, r.Machine.Exit().Reason)
 	default:
 	}
-	tail := tailOf(filepath.Join(r.Dir, "console.log"))
-	if len(tail) == 0 {
-		return err
+	console := "the guest's console is empty: its kernel did not get far"
+	if tail := tailOf(filepath.Join(r.Dir, vmm.ConsoleLog)); len(tail) > 0 {
+		console = "the guest's console ends with:\n" + string(tail)
 	}
-	return errkind.New(errkind.Of(err), "%w\nthe guest's console ends with:\n%s", err, tail)
+	err = errkind.New(errkind.Of(err), "%w\n%s", err, console)
+	return errkind.WithHint(err, "the console's end says how far vm %q came; if it is short of memory give it more (--memory), "+
+		"if the image's init fails try --init agent, else another --kernel", r.VM.Name)
 }
 
 func tailOf(path string) []byte {
