@@ -1,6 +1,8 @@
 package config
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"path/filepath"
 
 	"github.com/banger-vm/banger/api"
@@ -96,6 +98,12 @@ func (p Paths) Lock() string { return filepath.Join(p.State, "bangerd.lock") }
 
 // DB is the database.
 func (p Paths) DB() string { return filepath.Join(p.State, "banger.db") }
+
+// Cgroup is the name of the control group in which machines have theirs. Like the database, there is one for each State.
+func (p Paths) Cgroup() string {
+	sum := sha256.Sum256([]byte(p.State))
+	return "banger-" + hex.EncodeToString(sum[:4])
+}
 
 // DaemonLog is the daemon's log.
 func (p Paths) DaemonLog() string { return filepath.Join(p.State, "bangerd.log") }

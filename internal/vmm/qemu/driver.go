@@ -1,7 +1,11 @@
 // Package qemu runs VMs with QEMU's microvm machine: PVH boot, virtio-mmio devices, no firmware to speak of. It needs no
 // hardware virtualization (TCG) and no privilege (user-mode network).
 //
-// A machine is one qemu process in a session of its own. What it leaves in the VM's directories: console.log and vmm.log (bounded, see [keeper]), and in the run directory agent.sock,
+// A machine is one qemu process in a session of its own and, where the host lets us, a control group of its own, named after the
+// VM. No limit is set in the group: it keeps the machine out of its daemon's unit, and is how a machine is found and ended as a
+// whole. It is born there, so a crash at any moment leaves a group that is in use or empty, and host.Cgroup.Sweep removes empty ones.
+//
+// What it leaves in the VM's directories: console.log and vmm.log (bounded, see [keeper]), and in the run directory agent.sock,
 // the control channel, qmp.sock, by which QEMU tells how the guest ended, and qemu.pid. QEMU removes the pid file when it ends in
 // good order; so one that is left tells a crash to a daemon that heard nothing.
 //
@@ -20,6 +24,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vmm"
@@ -40,8 +45,9 @@ type Config struct {
 	// Accel is what the user wants: AccelKVM and AccelTCG insist; anything else is KVM where it runs guests, and TCG elsewhere.
 	Accel string
 	// KVM says why KVM runs no guests on this host, with a hint; nil: it does. It is asked once, and not when TCG is insisted on.
-	KVM func(ctx context.Context) error
-	Log *slog.Logger
+	KVM   func(ctx context.Context) error
+	Group host.Cgroup // machines get groups of their own in it; empty: they stay in the caller's
+	Log   *slog.Logger
 }
 
 // Driver starts machines with QEMU.
@@ -198,3 +204,6 @@ func tscKHz() int {
 	}
 	return int(rate / 2 * 1000)
 }
+
+// group returns the control group of a VM's machine.
+func (d *Driver) group(id banger.VMID) host.Cgroup { return d.cfg.Group.Child(string(id)) }

@@ -14,6 +14,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// testGroup returns a control group for a test, which leaves nothing of it; empty where the host gives none.
+func testGroup(t *testing.T) host.Cgroup {
+	t.Helper()
+	group, err := host.FindCgroup("banger-test-" + filepath.Base(shortDir(t)))
+	if err != nil {
+		t.Logf("without control groups: %v", err)
+		return ""
+	}
+	t.Cleanup(func() {
+		if _, err := os.Stat(string(group)); err == nil {
+			t.Errorf("left: control group %s", group)
+		}
+	})
+	return group
+}
+
 func TestFaults(t *testing.T) {
 	t.Run("the words of a QEMU that dies at once are in the error", func(t *testing.T) {
 		d := emulating(t, program(t, current+"echo \"qemu: -drive file=root: Could not open 'root'\" >&2; exit 1"))
@@ -34,6 +50,7 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := emulating(t, program(t, current+"echo $$ >"+fifo+"; exec sleep 1000"))
+		d.cfg.Group = testGroup(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		pids := make(chan string)
 		go func() {
@@ -58,5 +75,32 @@ func TestFaults(t *testing.T) {
 		if entries, err := os.ReadDir(spec.RunDir); err != nil || len(entries) > 0 {
 			t.Errorf("left %v, %v", entries, err)
 		}
+	})
+	t.Run("what a QEMU started dies with it, where there are control groups", func(t *testing.T) {
+		group := testGroup(t)
+		if group == "" {
+			t.Skip("no control group of version 2 that may be written to")
+		}
+		spec := anySpec(t)
+		pidFile := filepath.Join(spec.Dir, "pid")
+		d := emulating(t, program(t, current+"sleep 1000 & echo $! >"+pidFile+"; exit 1"))
+		d.cfg.Group = group
+		refused(t, d, spec, "exit status 1", "QEMU's own")
+		b, err := os.ReadFile(pidFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := host.StartTime(pid); !errkind.Is(err, api.KindNotFound) {
+			t.Errorf("process %d lives: %v", pid, err)
+		}
+	})
+	t.Run("a host that refuses to start programs in control groups runs machines without", func(t *testing.T) {
+		d := emulating(t, program(t, current+"echo it ran >&2; exit 1"))
+		d.cfg.Group = host.Cgroup(t.TempDir()) // a directory, and no group
+		refused(t, d, anySpec(t), "it ran", "QEMU's own")
 	})
 }

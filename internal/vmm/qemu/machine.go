@@ -196,7 +196,9 @@ func (m *machine) ended(status *os.ProcessState) {
 	m.exit = exit
 	m.mu.Unlock()
 	m.replaceAgent(nil)
-	if err := removeRunFiles(m.handle.RunDir); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), killTimeout)
+	defer cancel()
+	if err := errors.Join(removeRunFiles(m.handle.RunDir), host.Cgroup(m.handle.Extra[cgroupKey]).End(ctx)); err != nil {
 		m.driver.cfg.Log.Error("clean up after qemu", "id", m.handle.ID, "err", err)
 	}
 	m.driver.logs.drop(m.logFiles()...)

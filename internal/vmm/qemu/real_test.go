@@ -34,10 +34,11 @@ func TestRealGuests(t *testing.T) {
 		}
 	}
 	k := debianKernel(t)
+	group := testGroup(t)
 	initrd := boottest.Initrd(t, k, "testdata/guest", guestapi.BootConfig{Name: "suite"})
 	spec := func(t *testing.T) vmm.Spec { return newSpec(t, k.Image, initrd) }
 	newDriver := func(t *testing.T) vmm.Driver {
-		return emulating(t, "")
+		return New(t.Context(), Config{Accel: vmm.AccelTCG, Group: group, Log: slog.New(slog.DiscardHandler)})
 	}
 	vmmtest.Run(t, vmmtest.Harness{
 		New: newDriver, Spec: spec, Patience: patience, Left: left,
@@ -47,7 +48,7 @@ func TestRealGuests(t *testing.T) {
 			}
 		},
 	})
-	testMonitor(t, emulating(t, ""), spec)
+	testMonitor(t, newDriver(t).(*Driver), spec)
 }
 
 // debianKernel imports the kernel with apt, as the daemon does, but keeps only the boot modules of the suite's guest.
@@ -85,6 +86,11 @@ func left(_ *testing.T, h vmm.Handle) []string {
 	var found []string
 	if start, err := host.StartTime(h.PID); err == nil && start == h.StartTime {
 		found = append(found, "process")
+	}
+	if group := h.Extra[cgroupKey]; group != "" {
+		if _, err := os.Stat(group); err == nil {
+			found = append(found, group)
+		}
 	}
 	return found
 }

@@ -72,7 +72,14 @@ func (d *Driver) spawn(s vmm.Spec) (*machine, error) {
 		return nil, err
 	}
 	console.Close()
-	proc, err := host.Detached{Argv: d.argv(s), Dir: s.Dir, Stdout: log, Stderr: log}.Start()
+	group := d.group(s.ID)
+	proc, err := startIn(group, host.Detached{Argv: d.argv(s), Dir: s.Dir, Stdout: log, Stderr: log})
+	if err != nil && group != "" {
+		// A host may have groups and refuse to start in one; the machine works without.
+		d.cfg.Log.Warn("start qemu in a control group", "vm", s.Name, "err", err)
+		group = ""
+		proc, err = startIn(group, host.Detached{Argv: d.argv(s), Dir: s.Dir, Stdout: log, Stderr: log})
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -80,17 +87,36 @@ func (d *Driver) spawn(s vmm.Spec) (*machine, error) {
 	if err != nil {
 		start = 0 // it died at once: serving says so
 	}
-	m := newMachine(d, d.handle(s.ID, proc.Pid, start, s.Dir, s.RunDir))
+	m := newMachine(d, d.handle(s.ID, proc.Pid, start, s.Dir, s.RunDir, group))
 	go m.waitChild(proc)
 	return m, nil
+}
+
+func startIn(group host.Cgroup, program host.Detached) (*os.Process, error) {
+	if err := group.Make(); err != nil {
+		return nil, err
+	}
+	program.Group = group
+	proc, err := program.Start()
+	if err != nil {
+		err = errors.Join(err, group.Remove())
+	}
+	return proc, err
 }
 
 func freshLog(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 }
 
-func (d *Driver) handle(id banger.VMID, pid int, start uint64, dir, runDir string) vmm.Handle {
-	return vmm.Handle{Driver: Name, ID: id, PID: pid, StartTime: start, Dir: dir, RunDir: runDir, Engine: d.Features().Engine}
+// cgroupKey is where a handle has the path of the machine's control group.
+const cgroupKey = "cgroup"
+
+func (d *Driver) handle(id banger.VMID, pid int, start uint64, dir, runDir string, group host.Cgroup) vmm.Handle {
+	h := vmm.Handle{Driver: Name, ID: id, PID: pid, StartTime: start, Dir: dir, RunDir: runDir, Engine: d.Features().Engine}
+	if group != "" {
+		h.Extra = map[string]string{cgroupKey: string(group)}
+	}
+	return h
 }
 
 // serving waits until QEMU accepts connections on its sockets and returns the one to QMP.
@@ -132,7 +158,7 @@ func (d *Driver) Adopt(ctx context.Context, h vmm.Handle) (vmm.Machine, error) {
 	}
 	if errors.Is(err, unix.ESRCH) || errkind.Is(err, api.KindNotFound) {
 		gone := errkind.New(api.KindNotFound, "machine %d of vm %s has ended", h.PID, h.ID)
-		return nil, errors.Join(gone, removeRunFiles(h.RunDir))
+		return nil, errors.Join(gone, removeRunFiles(h.RunDir), host.Cgroup(h.Extra[cgroupKey]).Remove())
 	}
 	if err != nil {
 		return nil, fmt.Errorf("adopt machine %d of vm %s: %w", h.PID, h.ID, err)
@@ -165,7 +191,7 @@ func (d *Driver) Find(_ context.Context, id banger.VMID, dir, runDir string) (vm
 			continue
 		}
 		if start, err := host.StartTime(pid); err == nil {
-			return d.handle(id, pid, start, dir, runDir), nil
+			return d.handle(id, pid, start, dir, runDir, d.group(id)), nil
 		}
 	}
 	return vmm.Handle{}, errkind.New(api.KindNotFound, "no qemu process of vm %s", id)
