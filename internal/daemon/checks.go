@@ -36,7 +36,7 @@ func (d *Daemon) checkKVM(context.Context) (string, error) {
 	if f.AccelHint == "" {
 		return f.AccelWhy, nil
 	}
-	return "", doctor.Warning("VMs run all the same, several times slower; to make them fast, "+f.AccelHint, "%s", f.AccelWhy)
+	return "", doctor.Warning(f.AccelHint, "%s", f.AccelWhy)
 }
 
 func (d *Daemon) checkPrograms(context.Context) (string, error) {

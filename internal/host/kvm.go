@@ -98,7 +98,7 @@ func (k KVM) processor() error {
 	}
 	return errkind.WithHint(
 		errkind.New(api.KindUnavailable, "%s is a software variant: the processor shows neither vmx nor svm", k.device),
-		"use a host with hardware virtualization, or turn on nested virtualization where this host is a VM; until then guests are emulated")
+		"use a host with hardware virtualization, or turn on nested virtualization where this host is a VM")
 }
 
 // guest boots the tiny guest, unless it was booted before since the host's boot.

@@ -16,6 +16,7 @@ import (
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm/vmlock"
+	"github.com/banger-vm/banger/internal/vmm"
 )
 
 // BeginCreate checks p as far as it can without I/O and begins an operation that creates the VM, and starts it if p asks
@@ -48,6 +49,15 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 	}
 	if p.AutoStopMS != nil && *p.AutoStopMS < 0 {
 		return errkind.New(api.KindInvalid, "a VM cannot be stopped %d ms before it is used", -*p.AutoStopMS)
+	}
+	if p.Start {
+		driver, err := s.driver(p.VMM)
+		if err == nil {
+			err = vmm.Refusal(driver.Features().Unfit)
+		}
+		if err != nil {
+			return err // before an image is built for nothing
+		}
 	}
 	if p.Init != "" && p.Init != string(guestapi.InitAgent) && !strings.HasPrefix(p.Init, "/") {
 		return errkind.New(api.KindInvalid, "bad init %q: want agent, or the absolute path of the image's init", p.Init)

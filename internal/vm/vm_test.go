@@ -11,6 +11,8 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/vmm/fake"
 )
 
 var running = api.VMCreate{Name: "web", Start: true}
@@ -98,6 +100,24 @@ func TestBadRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestUnfitHost(t *testing.T) {
+	h := newHouse(t)
+	h.host = fake.NewHost(fake.Config{Unfit: []vmm.Problem{{Detail: "QEMU is not installed", Fix: "install it"}}})
+	h.restart("")
+	t.Run("a VM that is to start is refused before its image is looked for", func(t *testing.T) {
+		_, err := h.create(api.VMCreate{Start: true, Image: "none"})
+		if !errkind.Is(err, api.KindUnavailable) || errkind.Hint(err) != "install it" {
+			t.Errorf("got %v of kind %s, hint %q", err, errkind.Of(err), errkind.Hint(err))
+		}
+	})
+	t.Run("one that is not to start is created, and does not start", func(t *testing.T) {
+		vm := h.must(h.create(api.VMCreate{}))
+		if _, err := h.vms.Start(t.Context(), vm.Name, opstate.Discard); !errkind.Is(err, api.KindUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	})
 }
 
 func TestFaults(t *testing.T) {

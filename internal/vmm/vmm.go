@@ -70,7 +70,7 @@ type Machine interface {
 type Features struct {
 	Accel     string   // AccelKVM or AccelTCG
 	AccelWhy  string   // for people: why that one
-	AccelHint string   // for people: what would make guests faster; empty: nothing is amiss
+	AccelHint string   // for people: what to do about it; empty: nothing is amiss
 	Engine    string   // for people: name, version, accelerator, such as "qemu 7.2.22 (tcg)"
 	Formats   []string // disk formats it opens: raw, qcow2
 	UserNet   bool     // has a user-mode network stack
@@ -78,6 +78,8 @@ type Features struct {
 	Pause     bool
 	Snapshot  bool
 	MinMemMiB int // smallest guest memory that boots
+	// Unfit is what keeps any machine from starting on this host; Check reports it too.
+	Unfit []Problem
 }
 
 // Problem is one thing that prevents a start, with what to do about it.

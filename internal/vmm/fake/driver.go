@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/banger-vm/banger/api"
@@ -32,12 +33,13 @@ func (d *Driver) Name() string { return Name }
 func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
 		Accel: vmm.AccelTCG, Engine: engine, Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: d.host.cfg.MinMemMiB,
+		Unfit: d.host.cfg.Unfit,
 	}
 }
 
 // Check looks at files and memory.
 func (d *Driver) Check(_ context.Context, spec vmm.Spec) []vmm.Problem {
-	var problems []vmm.Problem
+	problems := slices.Clone(d.host.cfg.Unfit)
 	if spec.MemMiB < d.host.cfg.MinMemMiB {
 		problems = append(problems, vmm.Problem{
 			Detail: fmt.Sprintf("%d MiB of memory are too little", spec.MemMiB),

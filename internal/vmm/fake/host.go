@@ -50,6 +50,8 @@ type Config struct {
 	Console string
 	// MinMemMiB is what Features says; default 64.
 	MinMemMiB int
+	// Unfit is what Features says, and Check too.
+	Unfit []vmm.Problem
 }
 
 // Host is a fake computer.

@@ -110,7 +110,7 @@ var versionLine = regexp.MustCompile(`QEMU emulator version ((\d+)\.\d+(?:\.\d+)
 type accel struct {
 	name   string // AccelKVM or AccelTCG
 	why    string
-	hint   string       // what would make guests faster; empty: nothing is amiss
+	hint   string       // what to do about it; empty: nothing is amiss
 	defect *vmm.Problem // why it cannot be had
 }
 
@@ -124,9 +124,11 @@ func chooseAccel(ctx context.Context, cfg Config) accel {
 		return accel{name: vmm.AccelKVM, why: "hardware virtualization by KVM"}
 	case cfg.Accel == vmm.AccelKVM:
 		why := fmt.Sprintf("the configuration insists on KVM (qemu_accel is kvm), but %v", err)
-		return accel{name: vmm.AccelKVM, why: why, defect: &vmm.Problem{Detail: why, Fix: errkind.Hint(err) + "; or set qemu_accel to auto" + lookAgain}}
+		fix := errkind.Hint(err) + "; or set qemu_accel to auto" + lookAgain
+		return accel{name: vmm.AccelKVM, why: why, hint: fix, defect: &vmm.Problem{Detail: why, Fix: fix}}
 	}
-	return accel{name: vmm.AccelTCG, why: fmt.Sprintf("emulation, because %v", err), hint: errkind.Hint(err)}
+	return accel{name: vmm.AccelTCG, why: fmt.Sprintf("emulation, because %v", err),
+		hint: "VMs run all the same, several times slower; to make them fast, " + errkind.Hint(err)}
 }
 
 // Name implements vmm.Driver.
@@ -146,7 +148,7 @@ func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
 		Accel: d.accel.name, AccelWhy: d.accel.why, AccelHint: d.accel.hint,
 		Engine:  fmt.Sprintf("qemu %s (%s, %s)", d.version, d.machine(), d.accel.name),
-		Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: minMemMiB,
+		Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: minMemMiB, Unfit: d.defects,
 	}
 }
 
