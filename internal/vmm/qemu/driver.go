@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
@@ -59,6 +60,8 @@ type Driver struct {
 	accel   accel
 	defects []vmm.Problem // why no machine can be started at all
 	logs    *keeper
+	// serveWithin is the constant, but for tests.
+	serveWithin time.Duration
 }
 
 // New finds QEMU and the facts about this host. What keeps machines from starting is not an error here: Check reports it.
@@ -66,7 +69,7 @@ func New(ctx context.Context, cfg Config) *Driver {
 	if cfg.Binary == "" {
 		cfg.Binary = "qemu-system-x86_64"
 	}
-	d := &Driver{cfg: cfg, tscKHz: tscKHz(), logs: newKeeper()}
+	d := &Driver{cfg: cfg, tscKHz: tscKHz(), logs: newKeeper(), serveWithin: serveWithin}
 	d.findBinary(ctx)
 	d.accel = chooseAccel(ctx, cfg)
 	if d.accel.defect != nil {

@@ -76,6 +76,14 @@ func TestFaults(t *testing.T) {
 			t.Errorf("left %v, %v", entries, err)
 		}
 	})
+	t.Run("a QEMU that never serves does not hold up a start without a deadline", func(t *testing.T) {
+		d := emulating(t, program(t, current+"exec sleep 1000"))
+		d.serveWithin, d.cfg.Group = 0, testGroup(t) // which goes with its last process
+		_, err := d.Start(t.Context(), anySpec(t))
+		if !errkind.Is(err, api.KindTimeout) || !strings.Contains(errkind.Hint(err), "--source vmm") {
+			t.Errorf("got %v of kind %s, hint %q", err, errkind.Of(err), errkind.Hint(err))
+		}
+	})
 	t.Run("what a QEMU started dies with it, where there are control groups", func(t *testing.T) {
 		group := testGroup(t)
 		if group == "" {

@@ -19,6 +19,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// serveWithin is hundreds of times what QEMU takes to open its sockets.
+const serveWithin = 30 * time.Second
+
 // killTimeout bounds the wait for a killed process; it is long only when the kernel is stuck.
 const killTimeout = 10 * time.Second
 
@@ -121,6 +124,7 @@ func (d *Driver) handle(id banger.VMID, pid int, start uint64, dir, runDir strin
 
 // serving waits until QEMU accepts connections on its sockets and returns the one to QMP.
 func (m *machine) serving(ctx context.Context) (net.Conn, error) {
+	late := time.After(m.driver.serveWithin)
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		if conn, err := net.Dial("unix", qmpSocket(m.handle.RunDir)); err == nil {
 			return conn, nil
@@ -131,6 +135,9 @@ func (m *machine) serving(ctx context.Context) (net.Conn, error) {
 				"the words after the colon are QEMU's own; `banger doctor` checks the host")
 		case <-ctx.Done():
 			return nil, fmt.Errorf("start qemu: it does not serve its sockets: %w", ctx.Err())
+		case <-late:
+			return nil, errkind.WithHint(errkind.New(api.KindTimeout, "start qemu: it does not serve its sockets within %v", m.driver.serveWithin),
+				"see whether the host is overloaded, and what QEMU says: `banger vm logs --source vmm NAME`")
 		case <-time.After(pause):
 		}
 	}
