@@ -145,7 +145,7 @@ type Handle struct {
 // Exit says how a machine ended.
 type Exit struct {
 	At     time.Time
-	Reason string // for people: "guest powered off", "killed", "qemu exited with status 1: …"
+	Reason string // for people: "guest powered off", "killed", "qemu ended with exit status 1: …"
 	// Clean says that the guest powered off. A reboot, which machines do not do, is not clean: a kernel that lost its way
 	// resets in the same manner.
 	Clean bool

@@ -3,7 +3,7 @@
 //
 // A machine is one qemu process in a session of its own and, where the host lets us, a control group of its own, named after the
 // VM. No limit is set in the group: it keeps the machine out of its daemon's unit, and is how a machine is found and ended as a
-// whole. It is born there, so a crash at any moment leaves a group that is in use or empty, and host.Cgroup.Sweep removes empty ones.
+// whole. It is born there, so a crash at any moment leaves a group that is in use or empty; host.Cgroup.Sweep removes empty ones.
 //
 // What it leaves in the VM's directories: console.log and vmm.log (bounded, see [keeper]), and in the run directory agent.sock,
 // the control channel, qmp.sock, by which QEMU tells how the guest ended, and qemu.pid. QEMU removes the pid file when it ends in
@@ -87,7 +87,8 @@ func (d *Driver) findBinary(ctx context.Context) {
 	}
 	path, err := host.LookPath(d.cfg.Binary)
 	if err != nil {
-		refuse("install QEMU (on Debian: qemu-system-x86), or name it in the configuration's qemu_bin", "QEMU is not installed: no program %q", d.cfg.Binary)
+		refuse("install QEMU (on Debian: qemu-system-x86), or name it in the configuration's qemu_bin",
+			"QEMU is not installed: no program %q", d.cfg.Binary)
 		return
 	}
 	d.binary = path
@@ -103,7 +104,8 @@ func (d *Driver) findBinary(ctx context.Context) {
 	}
 	d.version = string(m[1])
 	if major, err := strconv.Atoi(string(m[2])); err != nil || major < minMajor {
-		refuse(fmt.Sprintf("install QEMU %d or newer, or name one in the configuration's qemu_bin", minMajor), "QEMU %s at %s is too old", d.version, path)
+		refuse(fmt.Sprintf("install QEMU %d or newer, or name one in the configuration's qemu_bin", minMajor),
+			"QEMU %s at %s is too old", d.version, path)
 	}
 }
 

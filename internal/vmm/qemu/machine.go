@@ -105,7 +105,7 @@ func (m *machine) Kill(ctx context.Context) error {
 		return nil
 	default:
 	}
-	// The process cannot have been reaped before exited is closed when it is our child; otherwise its identity is checked.
+	// It may have ended just now, and its pid may be another's.
 	if start, err := host.StartTime(m.handle.PID); err == nil && start == m.handle.StartTime {
 		if err := unix.Kill(m.handle.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("kill machine %d: %w", m.handle.PID, err)

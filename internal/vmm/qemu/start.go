@@ -136,8 +136,8 @@ func (m *machine) serving(ctx context.Context) (net.Conn, error) {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("start qemu: it does not serve its sockets: %w", ctx.Err())
 		case <-late:
-			return nil, errkind.WithHint(errkind.New(api.KindTimeout, "start qemu: it does not serve its sockets within %v", m.driver.serveWithin),
-				"see whether the host is overloaded, and what QEMU says: `banger vm logs --source vmm NAME`")
+			err := errkind.New(api.KindTimeout, "start qemu: it does not serve its sockets within %v", m.driver.serveWithin)
+			return nil, errkind.WithHint(err, "see whether the host is overloaded, and what QEMU says: `banger vm logs --source vmm NAME`")
 		case <-time.After(pause):
 		}
 	}
