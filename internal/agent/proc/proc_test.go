@@ -304,6 +304,23 @@ func TestTerminal(t *testing.T) {
 			t.Errorf("status %+v", st)
 		}
 	})
+	t.Run("closing the input ends a program that reads lines", func(t *testing.T) {
+		p := start(t, Spec{Argv: []string{"cat"}, TTY: &frame.WindowSize{}})
+		if err := p.Input().Close(); err != nil {
+			t.Fatal(err)
+		}
+		if st := p.Wait(); st.Code != 0 {
+			t.Errorf("status %+v", st)
+		}
+	})
+	t.Run("a program that closes its terminal lives on, and may open it again", func(t *testing.T) {
+		var out bytes.Buffer
+		spec := sh("exec <&- >&- 2>&-; /bin/true; /bin/true; exec >/dev/tty; echo back; exit 3")
+		spec.TTY, spec.Stdout = &frame.WindowSize{}, &out
+		if st := start(t, spec).Wait(); st.Code != 3 || out.String() != "back\r\n" {
+			t.Errorf("status %+v, output %q", st, out.String())
+		}
+	})
 	t.Run("a new size is told to the foreground", func(t *testing.T) {
 		r, w := io.Pipe()
 		spec := sh("trap 'stty size; exit 0' WINCH; echo ready; while :; do sleep 0.01; done")

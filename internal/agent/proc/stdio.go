@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // After a process has ended, everything it wrote is in its pipes. A child it left behind may hold them open, silent or
@@ -64,7 +66,7 @@ func (s *stdio) terminal(spec Spec, ends *[3]*os.File) error {
 	if dst == nil {
 		dst = io.Discard
 	}
-	s.outputs = append(s.outputs, &output{src: ours, dst: dst})
+	s.outputs = append(s.outputs, &output{src: ours, dst: dst, tty: true})
 	*ends = [3]*os.File{child, child, child}
 	return nil
 }
@@ -162,6 +164,7 @@ func (s *stdio) wait() { s.copying.Wait() }
 type output struct {
 	src   *os.File
 	dst   io.Writer
+	tty   bool        // src is our end of a terminal
 	ended atomic.Bool // the process has ended
 }
 
@@ -171,7 +174,7 @@ func (o *output) run() {
 	buf := buffers.Get().(*[copySize]byte)
 	defer buffers.Put(buf)
 	for !o.ended.Load() {
-		n, err := o.src.Read(buf[:])
+		n, err := o.read(buf[:])
 		if n > 0 {
 			if _, err := o.dst.Write(buf[:n]); err != nil {
 				return
@@ -182,6 +185,33 @@ func (o *output) run() {
 		}
 	}
 	o.drain(buf)
+}
+
+// read reads from a process that lives. A terminal whose other end nobody has open fails with EIO, and that is no end: the
+// process may be on its way out, where closing our end would kill it with SIGHUP, or open /dev/tty again. What it does
+// next wakes the poller, and so does its end.
+func (o *output) read(buf []byte) (n int, err error) {
+	if !o.tty {
+		return o.src.Read(buf)
+	}
+	conn, err := o.src.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	waitErr := conn.Read(func(fd uintptr) bool {
+		for n, err = unix.Read(int(fd), buf); err == unix.EINTR; n, err = unix.Read(int(fd), buf) {
+		}
+		return err != unix.EAGAIN && err != unix.EIO
+	})
+	switch {
+	case waitErr != nil:
+		return 0, waitErr
+	case err != nil:
+		return 0, err
+	case n == 0: // the terminal was hung up by force: vhangup(2)
+		return 0, io.EOF
+	}
+	return n, nil
 }
 
 // drain copies what still comes after the process has ended.
