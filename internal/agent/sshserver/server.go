@@ -1,10 +1,13 @@
-// Package sshserver is the guest's SSH server: shells and commands with and without a terminal, sftp, and local forwarding.
-// It needs nothing in the image.
+// Package sshserver is the guest's SSH server: shells and commands with and without a terminal, sftp, and forwarding of
+// ports, Unix sockets and the client's ssh-agent. It needs nothing in the image.
 //
-// Keys only: a client must have one of the authorized keys, whatever user name it gives; commands run as that user. The
-// host key comes from the host, which has pinned it. Commands are run by package run, as everything in the guest.
+// Keys only: a client must have one of the authorized keys, whatever user name it gives; commands run as that user. So a
+// key is a key to root, and forwarding, which the agent does as root, takes no account of the user. Lines of
+// authorized_keys(5) with options are refused. The host key comes from the host, which has pinned it. Commands are run by
+// package run, as everything in the guest.
 //
-// Ciphers without hardware support are dear under emulation, so the cheap ones stand first.
+// A connection is one client: when it ends, its commands are hung up on and what it had forwarded is closed. A client that
+// vanished without a word is noticed by TCP's keep-alive; over the control channel the host tells.
 package sshserver
 
 import (
@@ -49,10 +52,12 @@ func (s *Server) Handlers() map[string]call.Handler {
 	}}
 }
 
-// Serve serves the connections that l accepts, until ctx ends.
+// Serve serves the connections that l accepts, until ctx ends and they have ended with it.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	stop := context.AfterFunc(ctx, func() { l.Close() })
 	defer stop()
+	var open sync.WaitGroup
+	defer open.Wait()
 	for {
 		conn, err := l.Accept()
 		if err != nil {
@@ -61,7 +66,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			}
 			return err
 		}
-		go s.ServeConn(ctx, conn)
+		open.Go(func() { s.ServeConn(ctx, conn) })
 	}
 }
 
@@ -70,6 +75,8 @@ const loginTime = time.Minute
 
 // ServeConn serves one connection to its end and closes it.
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
@@ -85,12 +92,12 @@ func (s *Server) ServeConn(ctx context.Context, conn net.Conn) {
 		s.cfg.Log.Info("ssh login", "err", err)
 		return
 	}
-	defer sc.Close()
-	go ssh.DiscardRequests(requests)
 	var open sync.WaitGroup
 	defer open.Wait()
+	defer cancel() // what was forwarded ends with the connection
+	open.Go(func() { serveRequests(ctx, sc, requests) })
 	for c := range channels {
-		open.Go(func() { s.serveChannel(ctx, sc.User(), c) })
+		open.Go(func() { s.serveChannel(ctx, sc, c) })
 	}
 }
 
@@ -101,29 +108,39 @@ func (s *Server) config() (*ssh.ServerConfig, error) {
 	}
 	config := &ssh.ServerConfig{PublicKeyCallback: s.authorize, MaxAuthTries: 6, ServerVersion: "SSH-2.0-banger"}
 	config.KeyExchanges = []string{ssh.KeyExchangeCurve25519, ssh.KeyExchangeECDHP256}
-	config.Ciphers = []string{ssh.CipherAES128GCM, ssh.CipherChaCha20Poly1305, ssh.CipherAES256GCM, ssh.CipherAES128CTR}
+	// The client's preference decides (RFC 4253, 7.1), and OpenSSH's is ChaCha20. Under emulation that is the fastest as
+	// well: 6.0 MB/s against 2.2 to 2.7 of the others, by BenchmarkCipher.
+	config.Ciphers = []string{ssh.CipherChaCha20Poly1305, ssh.CipherAES128GCM, ssh.CipherAES256GCM, ssh.CipherAES128CTR}
 	config.AddHostKey(key)
 	return config, nil
 }
 
 var errNotAuthorized = errors.New("key is not authorized")
 
+// authorize looks the client's key up. A line with options restricts its key in ways that are not implemented here, so it
+// lets nobody in: to ignore what an option forbids would be worse.
 func (s *Server) authorize(_ ssh.ConnMetadata, key ssh.PublicKey) (*ssh.Permissions, error) {
 	for _, line := range s.cfg.AuthorizedKeys() {
-		allowed, _, _, _, err := ssh.ParseAuthorizedKey([]byte(line))
-		if err == nil && bytes.Equal(allowed.Marshal(), key.Marshal()) {
+		allowed, _, options, _, err := ssh.ParseAuthorizedKey([]byte(line))
+		if err != nil || !bytes.Equal(allowed.Marshal(), key.Marshal()) {
+			continue
+		}
+		if len(options) == 0 {
 			return &ssh.Permissions{}, nil
 		}
+		s.cfg.Log.Warn("ssh: a key with options is not accepted", "options", options)
 	}
 	return nil, errNotAuthorized
 }
 
-func (s *Server) serveChannel(ctx context.Context, user string, c ssh.NewChannel) {
+func (s *Server) serveChannel(ctx context.Context, conn *ssh.ServerConn, c ssh.NewChannel) {
 	switch c.ChannelType() {
 	case "session":
-		s.serveSession(ctx, user, c)
+		s.serveSession(ctx, conn, c)
 	case "direct-tcpip":
-		forward(ctx, c)
+		serveDirect(ctx, c, directTCPAddress)
+	case "direct-streamlocal@openssh.com":
+		serveDirect(ctx, c, directUnixAddress)
 	default:
 		c.Reject(ssh.UnknownChannelType, "unknown channel type "+c.ChannelType())
 	}

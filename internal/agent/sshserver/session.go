@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
-	"strconv"
+	"os"
 	"strings"
 	"syscall"
 
@@ -23,9 +22,12 @@ import (
 // session has its one program.
 type session struct {
 	s       *Server
+	conn    *ssh.ServerConn
 	ch      ssh.Channel
 	spec    guestapi.ExecSpec
-	process *proc.Process // nil before it runs
+	begun   bool          // it has its program
+	process *proc.Process // nil before it runs, and for sftp
+	agent   io.Closer     // the socket that leads to the client's ssh-agent; nil without one
 }
 
 // Payloads of requests: RFC 4254, 6.2 to 6.10.
@@ -41,17 +43,24 @@ type (
 	exitStatus   struct{ Status uint32 }
 )
 
-func (s *Server) serveSession(ctx context.Context, user string, nc ssh.NewChannel) {
+func (s *Server) serveSession(ctx context.Context, conn *ssh.ServerConn, nc ssh.NewChannel) {
 	ch, requests, err := nc.Accept()
 	if err != nil {
 		return
 	}
-	x := &session{s: s, ch: ch, spec: guestapi.ExecSpec{User: user, Stdin: true}}
+	x := &session{s: s, conn: conn, ch: ch, spec: guestapi.ExecSpec{User: conn.User(), Stdin: true}}
 	for r := range requests {
-		ok := x.request(ctx, r)
+		program := x.program(r)
+		ok := program != nil || x.request(ctx, r)
 		if r.WantReply {
 			r.Reply(ok, nil)
 		}
+		if program != nil { // after the reply, so that nothing of it can come before
+			program(ctx)
+		}
+	}
+	if x.agent != nil {
+		x.agent.Close()
 	}
 	if x.process != nil { // the client is gone
 		select {
@@ -62,7 +71,32 @@ func (s *Server) serveSession(ctx context.Context, user string, nc ssh.NewChanne
 	}
 }
 
-// request obeys one request and reports whether it could.
+// program returns what starts the program that r asks for, and nil when r asks for none or may not.
+func (x *session) program(r *ssh.Request) func(context.Context) {
+	var p textRequest
+	if x.begun || r.Type != "shell" && ssh.Unmarshal(r.Payload, &p) != nil {
+		return nil
+	}
+	var program func(context.Context)
+	switch r.Type {
+	case "shell":
+		x.spec.Login = true
+		program = x.start
+	case "exec":
+		program = func(ctx context.Context) { x.exec(ctx, p.Text) }
+	case "subsystem":
+		// The agent serves files as itself, so it can do so for its own account only.
+		u, err := proc.LookupUser(x.spec.User)
+		if err != nil || p.Text != "sftp" || int(u.UID) != os.Getuid() {
+			return nil
+		}
+		program = func(context.Context) { go x.serveSFTP(u.Home) }
+	}
+	x.begun = program != nil
+	return program
+}
+
+// request obeys a request that starts no program and reports whether it could.
 func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 	switch r.Type {
 	case "pty-req":
@@ -80,6 +114,8 @@ func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 		}
 		x.spec.Env = append(x.spec.Env, p.Name+"="+p.Value)
 		return true
+	case "auth-agent-req@openssh.com":
+		return x.forwardAgent(ctx)
 	case "window-change":
 		var p windowChange
 		return x.process != nil && ssh.Unmarshal(r.Payload, &p) == nil &&
@@ -87,30 +123,25 @@ func (x *session) request(ctx context.Context, r *ssh.Request) bool {
 	case "signal":
 		var p textRequest
 		return x.process != nil && ssh.Unmarshal(r.Payload, &p) == nil && signal(x.process, p.Text)
-	case "shell":
-		x.spec.Login = true
-		return x.start(ctx)
-	case "exec":
-		var p textRequest
-		if ssh.Unmarshal(r.Payload, &p) != nil {
-			return false
-		}
-		// SSH hands over one string for the user's shell, as sshd does; nothing is quoted or added here.
-		u, err := proc.LookupUser(x.spec.User)
-		if err != nil {
-			return false
-		}
-		x.spec.Argv = []string{u.Shell, "-c", p.Text}
-		return x.start(ctx)
-	case "subsystem":
-		var p textRequest
-		if ssh.Unmarshal(r.Payload, &p) != nil || p.Text != "sftp" || x.spec.User != "root" {
-			return false // the agent serves files as itself, which is root
-		}
-		go x.serveSFTP()
-		return true
 	}
 	return false
+}
+
+// exec runs text by the user's shell, as sshd does; nothing is quoted or added here.
+func (x *session) exec(ctx context.Context, text string) {
+	u, err := proc.LookupUser(x.spec.User)
+	if err != nil {
+		go x.refuse(err)
+		return
+	}
+	x.spec.Argv = []string{u.Shell, "-c", text}
+	x.start(ctx)
+}
+
+// refuse ends the session of a program that could not be run.
+func (x *session) refuse(err error) {
+	fmt.Fprintln(x.ch.Stderr(), "banger-agent:", err)
+	x.end(proc.Status(err))
 }
 
 func signal(p *proc.Process, name string) bool {
@@ -119,33 +150,25 @@ func signal(p *proc.Process, name string) bool {
 }
 
 // start runs the session's program.
-func (x *session) start(ctx context.Context) bool {
-	if x.process != nil {
-		return false
-	}
+func (x *session) start(ctx context.Context) {
 	p, err := x.s.cfg.Run.Start(context.WithoutCancel(ctx), x.spec, x.ch, x.ch.Stderr())
 	if err != nil {
-		fmt.Fprintln(x.ch.Stderr(), "banger-agent:", err)
-		go x.end(frame.ExitStatus{Code: proc.Status(err).Code})
-		return true
+		go x.refuse(err)
+		return
 	}
 	x.process = p
 	go func() {
-		input := p.Input()
-		if input == nil {
-			return
-		}
-		io.Copy(input, x.ch)
+		io.Copy(p.Input(), x.ch)
 		if !x.spec.TTY {
-			input.Close()
+			p.Input().Close()
 		}
 	}()
 	go func() { x.end(p.Wait()) }()
-	return true
 }
 
-func (x *session) serveSFTP() {
-	server, err := sftp.NewServer(x.ch)
+// serveSFTP serves files; home is where relative names begin.
+func (x *session) serveSFTP(home string) {
+	server, err := sftp.NewServer(x.ch, sftp.WithServerWorkingDirectory(home))
 	if err == nil {
 		err = server.Serve()
 	}
@@ -161,42 +184,4 @@ func (x *session) end(st frame.ExitStatus) {
 	x.ch.CloseWrite()
 	x.ch.SendRequest("exit-status", false, ssh.Marshal(exitStatus{uint32(st.Code)}))
 	x.ch.Close()
-}
-
-// directTCPIP is the payload of a channel for local forwarding: RFC 4254, 7.2.
-type directTCPIP struct {
-	Host       string
-	Port       uint32
-	OriginHost string
-	OriginPort uint32
-}
-
-func forward(ctx context.Context, nc ssh.NewChannel) {
-	var p directTCPIP
-	if err := ssh.Unmarshal(nc.ExtraData(), &p); err != nil {
-		nc.Reject(ssh.ConnectionFailed, "bad payload")
-		return
-	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", net.JoinHostPort(p.Host, strconv.Itoa(int(p.Port))))
-	if err != nil {
-		nc.Reject(ssh.ConnectionFailed, err.Error())
-		return
-	}
-	defer conn.Close()
-	ch, requests, err := nc.Accept()
-	if err != nil {
-		return
-	}
-	defer ch.Close()
-	go ssh.DiscardRequests(requests)
-	up := make(chan struct{})
-	go func() {
-		io.Copy(conn, ch)
-		conn.(*net.TCPConn).CloseWrite()
-		close(up)
-	}()
-	io.Copy(ch, conn)
-	ch.CloseWrite()
-	<-up
 }
