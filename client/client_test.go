@@ -216,6 +216,39 @@ func TestExec(t *testing.T) {
 			t.Fatalf("got %v", err)
 		}
 	})
+	t.Run("input is sent as the command takes it", func(t *testing.T) {
+		for taken, want := range map[int]string{0: "0123456789", 15: "0123456789abcdefghijklmno"} {
+			d, got := fakedaemon.Start(t), make(chan string, 1)
+			d.On(api.MethodVMExec, func(c *fakedaemon.Call) {
+				c.Reply(guestapi.ExecStarted{StdinWindow: 10})
+				if taken > 0 {
+					c.Frames().WriteJSON(frame.StdinTaken, taken)
+				}
+				b, whole := c.Stdin(func(frame.Type, []byte) { c.Exit(frame.ExitStatus{}) })
+				if got <- string(b); whole {
+					c.Exit(frame.ExitStatus{})
+				}
+			})
+			in, feed := io.Pipe()
+			p, err := dial(t, d).VMExec(t.Context(), spec("cat"), client.Stdio{In: in})
+			if err != nil {
+				t.Fatal(err)
+			}
+			io.WriteString(feed, "0123456789")
+			io.WriteString(feed, "abcdefghijklmno")
+			if taken > 0 {
+				feed.Close()
+			} else if err := p.Signal("INT"); err != nil { // a signal needs no room
+				t.Fatal(err)
+			}
+			if _, err := p.Wait(); err != nil {
+				t.Fatal(err)
+			}
+			if in := <-got; in != want {
+				t.Errorf("%d more were taken: sent %q, want %q", taken, in, want)
+			}
+		}
+	})
 	t.Run("much output takes no memory", func(t *testing.T) {
 		const total = 256 << 20
 		d := fakedaemon.Start(t)

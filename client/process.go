@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
+	"sync"
 	"syscall"
 
 	"github.com/banger-vm/banger/api"
@@ -27,7 +29,43 @@ type Process struct {
 	fw   *frame.Writer
 	pid  int
 	out  [2]io.Writer // stdout, stderr
+	room room
 	done chan struct{}
+}
+
+// room is how much input may still be sent.
+type room struct {
+	mu   sync.Mutex // the command's answers add while the input takes
+	left int
+	more chan struct{} // has an element when left was raised
+}
+
+// take takes room for n bytes or fewer, and waits while there is none. It is 0 when done is closed first.
+func (r *room) take(n int, done <-chan struct{}) int {
+	for {
+		r.mu.Lock()
+		n := min(n, r.left)
+		r.left -= n
+		r.mu.Unlock()
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-r.more:
+		case <-done:
+			return 0
+		}
+	}
+}
+
+func (r *room) add(n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.left += n
+	select {
+	case r.more <- struct{}{}:
+	default:
+	}
 }
 
 // VMExec starts a command in a guest. The command is hung up on when ctx ends or the program that called dies. The caller
@@ -41,6 +79,10 @@ func (c *Client) VMExec(ctx context.Context, p api.VMExec, std Stdio) (*Process,
 		return nil, err
 	}
 	proc := &Process{s: s, fw: frame.NewWriter(s.Conn), pid: started.PID, done: make(chan struct{})}
+	proc.room = room{left: started.StdinWindow, more: make(chan struct{}, 1)}
+	if started.StdinWindow == 0 {
+		proc.room.left = math.MaxInt
+	}
 	proc.out = [2]io.Writer{std.Out, std.Err}
 	if std.In != nil {
 		go proc.feed(std.In)
@@ -65,8 +107,12 @@ func (p *Process) feed(in io.Reader) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := in.Read(buf)
-		if n > 0 && p.fw.Write(frame.Stdin, buf[:n]) != nil {
-			return
+		for rest := buf[:n]; len(rest) > 0; {
+			n := p.room.take(len(rest), p.done)
+			if n == 0 || p.fw.Write(frame.Stdin, rest[:n]) != nil {
+				return
+			}
+			rest = rest[n:]
 		}
 		if err != nil {
 			p.fw.Write(frame.StdinEOF, nil)
@@ -94,6 +140,12 @@ func (p *Process) Wait() (frame.ExitStatus, error) {
 		switch t {
 		case frame.Exit:
 			return decodeExit(payload)
+		case frame.StdinTaken:
+			var n int
+			if err := json.Unmarshal(payload, &n); err != nil {
+				return frame.ExitStatus{}, fmt.Errorf("decode stdin-taken frame: %w", err)
+			}
+			p.room.add(n)
 		case frame.Stdout, frame.Stderr:
 			w := p.out[t-frame.Stdout]
 			if w == nil {

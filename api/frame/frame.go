@@ -4,7 +4,7 @@
 // A frame is a type byte, the payload's length as four bytes big endian, and the payload. Length is at most [MaxPayload].
 //
 //	to the command:    stdin, stdin-eof, resize, signal
-//	from the command:  stdout, stderr, exit (the last frame of a stream)
+//	from the command:  stdout, stderr, stdin-taken, exit (the last frame of a stream)
 //
 // A connection that ends without an exit frame was cut. The end of a command's input is the frame stdin-eof and never
 // the end of the connection, so the agent can tell "no more input" from "the client is gone" (it then hangs up on the
@@ -31,10 +31,12 @@ const (
 	Resize   Type = 5 // payload: [WindowSize] as JSON
 	Signal   Type = 6 // payload: a signal's name without SIG, such as "INT"
 	Exit     Type = 7 // payload: [ExitStatus] as JSON
+	// StdinTaken says that the command has taken so many more bytes of standard input; payload: their number as JSON.
+	StdinTaken Type = 8
 )
 
 func (t Type) String() string {
-	names := [...]string{"invalid", "stdin", "stdin-eof", "stdout", "stderr", "resize", "signal", "exit"}
+	names := [...]string{"invalid", "stdin", "stdin-eof", "stdout", "stderr", "resize", "signal", "exit", "stdin-taken"}
 	if int(t) < len(names) {
 		return names[t]
 	}

@@ -172,6 +172,9 @@ type ExecSpec struct {
 // ExecStarted answers [MethodExec].
 type ExecStarted struct {
 	PID int `json:"pid"` // in the guest
+	// StdinWindow is how many bytes of standard input may be under way that frame.StdinTaken has not told of; 0, from an
+	// agent older than this, is no limit.
+	StdinWindow int `json:"stdin_window,omitempty"`
 }
 
 // TarIn unpacks the tar on stdin below Path, which is created when it is missing. Entries that would leave Path, also

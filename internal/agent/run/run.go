@@ -5,8 +5,8 @@
 // A command belongs to its client. A connection that ends before the exit frame means that the client is gone: the command
 // gets SIGHUP, as from a closed terminal, and what is left of its process group after [hangUpGrace] gets SIGKILL.
 //
-// The frames of one call are read in order, and standard input is written as it comes, without a queue: a command that
-// does not read its input holds up what its client sent after it, a signal too. It never holds up the command's end.
+// The client may have a window of input under way that the command has not taken, and is told what it takes. So a command
+// that does not read its input never keeps its client's signals, or the news that the client has gone, from being read.
 package run
 
 import (
@@ -107,8 +107,8 @@ func (s *Service) exec(ctx context.Context, c *call.Call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	go s.control(ctx, c, p)
-	err = c.Accept(guestapi.ExecStarted{PID: p.PID()})
+	go s.control(ctx, c, frames, p)
+	err = c.Accept(guestapi.ExecStarted{PID: p.PID(), StdinWindow: window})
 	close(out.open)
 	status := p.Wait()
 	if err == nil {
@@ -129,10 +129,10 @@ func (g *gate) Write(p []byte) (int, error) {
 }
 
 // control obeys the client's frames until the connection ends, and hangs up then, or when ctx ends.
-func (s *Service) control(ctx context.Context, c *call.Call, p *proc.Process) {
+func (s *Service) control(ctx context.Context, c *call.Call, frames *frame.Writer, p *proc.Process) {
 	stop := context.AfterFunc(ctx, func() { HangUp(p) })
 	defer stop()
-	obey(frame.NewReader(c), p)
+	obey(frame.NewReader(c), frames, p)
 	c.Close() // the client reads nothing any more; output that waits for it ends here
 	select {
 	case <-p.Ended():
@@ -142,8 +142,12 @@ func (s *Service) control(ctx context.Context, c *call.Call, p *proc.Process) {
 }
 
 // obey carries out the frames from r until it ends. A frame that makes no sense ends it as well.
-func obey(r *frame.Reader, p *proc.Process) {
-	input := p.Input()
+func obey(r *frame.Reader, w *frame.Writer, p *proc.Process) {
+	var stdin *feeder
+	if input := p.Input(); input != nil {
+		stdin = feed(input, func(n int) { _ = w.WriteJSON(frame.StdinTaken, n) }) // a client that has gone shows in r
+		defer stdin.stop()
+	}
 	for {
 		t, payload, err := r.Next()
 		if err != nil {
@@ -151,16 +155,12 @@ func obey(r *frame.Reader, p *proc.Process) {
 		}
 		switch t {
 		case frame.Stdin:
-			if input == nil {
-				continue
-			}
-			if _, err := input.Write(payload); err != nil {
-				input = nil // closed or ended: the rest of the input goes nowhere
+			if stdin != nil {
+				stdin.add(payload)
 			}
 		case frame.StdinEOF:
-			if input != nil {
-				_ = input.Close() // it has ended by itself
-				input = nil
+			if stdin != nil {
+				stdin.end()
 			}
 		case frame.Resize:
 			var size frame.WindowSize
