@@ -51,7 +51,7 @@ func TestInspectRefuses(t *testing.T) {
 				l.commit("a", "1")
 				l.git(l.repo, "-c", "protocol.file.allow=always", "submodule", "-q", "add", l.repo, "sub")
 			},
-			kind: api.KindPrecondition, text: `submodules cannot be carried: "sub"`,
+			kind: api.KindPrecondition, text: `has submodules, which cannot be carried: "sub"`,
 		},
 		{
 			name: "a merge that is not resolved",

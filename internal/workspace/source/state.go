@@ -188,8 +188,9 @@ func (s *Source) tracked(ctx context.Context) ([]file, error) {
 			"resolve the merge or abort it, or carry a commit instead: --from HEAD")
 	}
 	if len(modules) > 0 {
-		return nil, errkind.WithHint(errkind.New(api.KindPrecondition, "submodules cannot be carried: %s", some(modules)),
-			"run banger in the submodule itself, or copy the tree with `banger vm cp`")
+		return nil, errkind.WithHint(errkind.New(api.KindPrecondition, "%q has submodules, which cannot be carried: %s", s.repo.Root, some(modules)),
+			"carry one of them by its own path, or make a machine with `banger vm run --no-workspace` and copy the files with `banger cp`; "+
+				"what changes in such a copy is not exported")
 	}
 	return files, nil
 }
