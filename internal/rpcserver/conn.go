@@ -39,8 +39,13 @@ const buffer = 64<<10 + 16
 // returns, and closes peer, when the peer has said everything, or the client is gone.
 //
 // Nothing is decoded. A client that goes away ends its direction without the payload's own end mark; the half-close tells
-// the agent.
-func (c *Conn) Splice(peer Peer) error {
+// the agent. The end of ctx ends both directions, though neither side reads or says anything.
+func (c *Conn) Splice(ctx context.Context, peer Peer) error {
+	stop := context.AfterFunc(ctx, func() {
+		peer.Close()       //nolint:errcheck // it is given up
+		c.UnixConn.Close() //nolint:errcheck // as above
+	})
+	defer stop()
 	up := make(chan error, 1)
 	go func() {
 		_, err := io.CopyBuffer(onlyWriter{peer}, onlyReader{c.r}, make([]byte, buffer))
@@ -60,12 +65,12 @@ type onlyWriter struct{ io.Writer }
 type onlyReader struct{ io.Reader }
 
 // join accepts the call with result and splices it to the agent's stream.
-func (c *Conn) join(stream Peer, result any) error {
+func (c *Conn) join(ctx context.Context, stream Peer, result any) error {
 	if err := c.Accept(result); err != nil {
 		stream.Close() //nolint:errcheck // the client is gone
 		return err
 	}
-	return c.Splice(stream)
+	return c.Splice(ctx, stream)
 }
 
 // untilHangUp returns a context that ends with ctx, and when the client closes its end. It is for payloads that only go to

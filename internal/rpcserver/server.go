@@ -34,8 +34,8 @@ type Server struct {
 	authorize func(uid uint32) Class
 	log       *slog.Logger
 
-	mu    sync.Mutex // guards conns and closing: Shutdown must see every connection that was accepted
-	conns map[net.Conn]struct{}
+	mu    sync.Mutex                      // guards conns and closing: Shutdown must see every connection that was accepted
+	conns map[net.Conn]context.CancelFunc // of the context of the connection's calls
 	done  bool
 	wg    sync.WaitGroup
 }
@@ -49,7 +49,7 @@ func New(methods []Method, authorize func(uid uint32) Class, log *slog.Logger) *
 		}
 		table[m.Name] = m
 	}
-	return &Server{table: table, authorize: authorize, log: log, conns: map[net.Conn]struct{}{}}
+	return &Server{table: table, authorize: authorize, log: log, conns: map[net.Conn]context.CancelFunc{}}
 }
 
 // Serve accepts connections on l until l is closed. ctx is the parent of every call's context.
@@ -62,7 +62,9 @@ func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
 		if err != nil {
 			return fmt.Errorf("accept: %w", err)
 		}
-		if !s.track(conn) {
+		ctx, cancel := context.WithCancel(ctx)
+		if !s.track(conn, cancel) {
+			cancel()
 			conn.Close()
 			continue
 		}
@@ -86,20 +88,21 @@ func (s *Server) Shutdown(ctx context.Context) {
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
-	for c := range s.conns {
+	for c, cancel := range s.conns {
+		cancel()
 		c.Close()
 	}
 	s.mu.Unlock()
 	<-idle
 }
 
-func (s *Server) track(c net.Conn) bool {
+func (s *Server) track(c net.Conn, cancel context.CancelFunc) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.done {
 		return false
 	}
-	s.conns[c] = struct{}{}
+	s.conns[c] = cancel
 	s.wg.Add(1)
 	return true
 }
@@ -107,6 +110,7 @@ func (s *Server) track(c net.Conn) bool {
 func (s *Server) untrack(c net.Conn) {
 	c.Close()
 	s.mu.Lock()
+	s.conns[c]()
 	delete(s.conns, c)
 	s.mu.Unlock()
 	s.wg.Done()

@@ -122,7 +122,7 @@ func workspaceMethods(s Services) []Method {
 					return err
 				}
 				defer s.VMs.Use(ctx, p.Ref.Ref)()
-				return c.join(stream, p.Workspace)
+				return c.join(ctx, stream, p.Workspace)
 			}),
 		Stream[api.WorkExport, guestapi.WorkOutReply](Read, Frames, api.MethodWorkExport,
 			"Carries a workspace's changes out as a patch, bundle or tar.",
@@ -132,7 +132,7 @@ func workspaceMethods(s Services) []Method {
 					return err
 				}
 				defer s.VMs.Use(ctx, p.Ref.Ref)()
-				return c.join(stream, reply)
+				return c.join(ctx, stream, reply)
 			}),
 		Call(Write, api.MethodWorkExported, "Records that an export was stored safely by the client.",
 			func(ctx context.Context, p api.WorkExported) (api.Empty, error) {

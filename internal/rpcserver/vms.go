@@ -235,5 +235,5 @@ func openGuest[R any](ctx context.Context, s Services, ref, method string, param
 		return err
 	}
 	defer s.VMs.Use(ctx, string(v.ID))()
-	return c.join(stream, result)
+	return c.join(ctx, stream, result)
 }
