@@ -45,7 +45,8 @@ func Lock(path string) (*os.File, error) {
 }
 
 // PrivateDir makes path a directory that only the caller can enter, with its parents. An existing one must be the
-// caller's own and no symbolic link; it is made private.
+// caller's own and no symbolic link; it is made private. Its parent must be one in which no stranger can replace it: the
+// caller's or root's, and not writable by everybody unless sticky, as /tmp is. What is refused is of kind permission.
 func PrivateDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
@@ -54,12 +55,43 @@ func PrivateDir(path string) error {
 	if err != nil {
 		return err
 	}
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	if !st.IsDir() || !ok || int(sys.Uid) != os.Geteuid() {
-		return errkind.WithHint(errkind.New(api.KindPermission, "%s is not a directory of the user %d", path, os.Geteuid()),
-			"move it away, or point BANGER_ROOT to a directory of your own")
+	if !st.IsDir() || owner(st) != os.Geteuid() {
+		return notPrivate("%s is not a directory of the user %d", path, os.Geteuid())
+	}
+	if err := checkParent(filepath.Dir(path)); err != nil {
+		return err
 	}
 	return os.Chmod(path, 0o700)
+}
+
+// checkParent refuses a directory, or a symbolic link to one, whose entries a stranger can replace.
+func checkParent(dir string) error {
+	for _, stat := range []func(string) (os.FileInfo, error){os.Lstat, os.Stat} {
+		st, err := stat(dir)
+		if err != nil {
+			return err
+		}
+		if uid := owner(st); uid != os.Geteuid() && uid != 0 {
+			return notPrivate("%s belongs to user %d, who could replace what is in it", dir, uid)
+		}
+		if m := st.Mode(); m.IsDir() && m.Perm()&0o002 != 0 && m&os.ModeSticky == 0 {
+			return notPrivate("everybody may replace what is in %s (its mode is %v)", dir, m)
+		}
+	}
+	return nil
+}
+
+// owner returns a file's user id, or -1 where there is none.
+func owner(st os.FileInfo) int {
+	if sys, ok := st.Sys().(*syscall.Stat_t); ok {
+		return int(sys.Uid)
+	}
+	return -1
+}
+
+func notPrivate(format string, args ...any) error {
+	return errkind.WithHint(errkind.New(api.KindPermission, format, args...),
+		"give it to yourself alone or move it away, or point BANGER_ROOT to a directory of your own")
 }
 
 // Allocated returns the bytes that the file at path takes on disk, which for a sparse file is less than its size.
