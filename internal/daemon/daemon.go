@@ -117,6 +117,10 @@ func (d *Daemon) openPaths(context.Context) error {
 		return err
 	}
 	lock, err := host.Lock(d.opts.Paths.Lock())
+	if errkind.Is(err, api.KindBusy) {
+		return errkind.WithHint(errkind.New(api.KindBusy, "another daemon uses %s: %w", d.opts.Paths.State, err),
+			"`banger daemon status` shows it; set BANGER_ROOT to another directory to have a second one")
+	}
 	if err != nil {
 		return err
 	}

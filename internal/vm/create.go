@@ -60,7 +60,8 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 		}
 	}
 	if p.Init != "" && p.Init != string(guestapi.InitAgent) && !strings.HasPrefix(p.Init, "/") {
-		return errkind.New(api.KindInvalid, "bad init %q: want agent, or the absolute path of the image's init", p.Init)
+		return errkind.WithHint(errkind.New(api.KindInvalid, "bad init %q", p.Init),
+			"use agent, or the absolute path of the image's init, such as /sbin/init")
 	}
 	return nil
 }
@@ -85,7 +86,7 @@ func (s *Service) checkSize(vmm string, vcpu, memMiB int) error {
 func checkEnv(entries []string) error {
 	for _, env := range entries {
 		if name, _, ok := strings.Cut(env, "="); !ok || name == "" || strings.ContainsRune(env, 0) {
-			return errkind.New(api.KindInvalid, "bad environment entry %q: want NAME=VALUE", env)
+			return errkind.WithHint(errkind.New(api.KindInvalid, "bad environment entry %q", env), "write it as NAME=VALUE")
 		}
 	}
 	return nil

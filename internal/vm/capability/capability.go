@@ -169,13 +169,22 @@ func (c *Chain) Measure(r *Run) (Usage, error) {
 
 func (c *Chain) step(ctx context.Context, r *Run, name string, fn func(context.Context, *Run) error) error {
 	begun := time.Now()
-	err := c.points.Hit(ctx, name)
+	err := c.hit(ctx, r, name)
 	if err == nil {
 		err = fn(ctx, r)
 	}
 	if err == nil {
-		err = c.points.Hit(ctx, name+".done")
+		err = c.hit(ctx, r, name+".done")
 	}
 	c.log.Debug("step", "vm", r.VM.Name, "step", name, "took", time.Since(begun), "err", err)
 	return err
+}
+
+// hit passes a failpoint. One that is set says so first, so that a test knows where the start stands, and nobody takes it for
+// a fault.
+func (c *Chain) hit(ctx context.Context, r *Run, point string) error {
+	if _, set := c.points[point]; set {
+		c.log.Warn("failpoint", "vm", r.VM.Name, "step", point)
+	}
+	return c.points.Hit(ctx, point)
 }
