@@ -37,6 +37,9 @@ func OpenPort(name string) (*Port, error) {
 			continue
 		}
 		f, err := os.OpenFile(filepath.Join("/dev", e.Name()), os.O_RDWR, 0)
+		if os.IsNotExist(err) {
+			break // /dev is on its way to the real root
+		}
 		if err != nil {
 			return nil, err
 		}
