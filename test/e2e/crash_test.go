@@ -27,10 +27,7 @@ func kill9(t *testing.T, pid int) {
 }
 
 func TestCrashes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: boots guests")
-	}
-	h := shared
+	h := guests(t)
 	t.Run("a VM outlives its daemon, killed or stopped, and is adopted with the same boot", func(t *testing.T) {
 		h.must(t, "vm", "create", "--start", "--name", "survivor", "--memory", "256M")
 		defer h.must(t, "vm", "delete", "--force", "survivor")
@@ -94,10 +91,7 @@ func TestCrashes(t *testing.T) {
 }
 
 func TestKilledClient(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: boots guests")
-	}
-	h := shared
+	h := guests(t)
 	t.Run("when the client of vm run --rm is killed, its work is saved as a patch and its VM goes", func(t *testing.T) {
 		repo := t.TempDir()
 		for _, args := range [][]string{

@@ -1,8 +1,9 @@
 // Package e2e runs banger's programs as a user does, against real guests. The scripts in testdata read like sessions; the
 // tests in Go kill what a script cannot.
 //
-// All tests share one daemon and one image, in a directory of their own below the system's temporary one. At the end the
-// daemon is stopped and nothing may be left: see TestMain.
+// All tests share one daemon and one image, in a directory of their own below the system's temporary one, or in
+// BANGER_E2E_ROOT, where the image stays for the next run. At the end the daemon is stopped and nothing may be left: see
+// TestMain.
 package e2e
 
 import (
@@ -33,12 +34,16 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) int {
-	root, err := os.MkdirTemp("", "bge")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+	root := os.Getenv("BANGER_E2E_ROOT")
+	if root == "" {
+		dir, err := os.MkdirTemp("", "bge")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		root = dir
 	}
-	defer os.RemoveAll(root)
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -61,9 +66,15 @@ func run(m *testing.M) int {
 
 // banger runs the CLI and returns both its outputs.
 func (h house) banger(args ...string) (string, error) {
-	cmd := exec.Command(filepath.Join(h.bin, "banger"), args...)
-	out, err := cmd.CombinedOutput()
+	out, err := h.command(args...).CombinedOutput()
 	return string(out), err
+}
+
+// command is a CLI that is not started yet.
+func (h house) command(args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(h.bin, "banger"), args...)
+	cmd.Env = append(os.Environ(), "BANGER_ROOT="+h.root)
+	return cmd
 }
 
 func (h house) must(t *testing.T, args ...string) string {
@@ -99,10 +110,21 @@ func (h house) left() string {
 	return b.String()
 }
 
-func TestScripts(t *testing.T) {
+// guests returns the shared house with an image and a kernel in it, or skips a test that boots guests in short mode.
+func guests(t *testing.T) house {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("short: boots guests")
 	}
+	if shared.must(t, "image", "list", "--quiet") == "" || shared.must(t, "kernel", "list", "--quiet") == "" {
+		shared.must(t, "vm", "create", "--name", "first") // builds and imports the default ones
+		shared.must(t, "vm", "delete", "first")
+	}
+	return shared
+}
+
+func TestScripts(t *testing.T) {
+	guests(t)
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
@@ -146,7 +168,7 @@ func (h house) field(t *testing.T, vm, template string) string {
 // eventually waits until ok, which a background task of the daemon brings about.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for range 600 {
+	for range 1200 {
 		if ok() {
 			return
 		}
