@@ -11,6 +11,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // output is what a program has printed so far.
@@ -67,7 +68,7 @@ func (c *client) signal(s syscall.Signal) {
 // ends waits for the CLI's end and wants this exit status, -1 for a signal, and these patterns on standard error.
 func (c *client) ends(code int, patterns ...string) {
 	c.t.Helper()
-	c.cmd.Wait() //nolint:errcheck // the status says it
+	wait(c.cmd)
 	if got := c.cmd.ProcessState.ExitCode(); got != code {
 		c.t.Errorf("%q: exit status %d, want %d\n%s%s", c.cmd.Args[1:], got, code, c.out.String(), c.err.String())
 	}
@@ -76,6 +77,12 @@ func (c *client) ends(code int, patterns ...string) {
 			c.t.Errorf("%q: no %q on standard error:\n%s", c.cmd.Args[1:], p, c.err.String())
 		}
 	}
+}
+
+// wait waits for a program's end, and kills one that does not end.
+func wait(cmd *exec.Cmd) {
+	defer time.AfterFunc(3*time.Minute, func() { cmd.Process.Kill() }).Stop() //nolint:errcheck // it has just ended, then
+	cmd.Wait()                                                                //nolint:errcheck // its status says it
 }
 
 // fails runs the CLI to its end, which is to be as ends says, with a hint.
