@@ -179,7 +179,7 @@ func (d *download) next() {
 		if st, err := decodeExit(payload); err != nil {
 			d.err = err
 		} else if st.Code != 0 || st.Error != "" {
-			d.err = &api.Error{Kind: api.KindGuest, Message: d.doing + ": " + exitText(st)}
+			d.err = &api.Error{Kind: api.KindGuest, Message: d.doing + ": " + exitText(st), Hint: st.Hint}
 		}
 	}
 }

@@ -63,6 +63,8 @@ type ExitStatus struct {
 	Signal string `json:"signal,omitempty"`
 	// Error says why it could not run or what went wrong in a copy, else empty.
 	Error string `json:"error,omitempty"`
+	// Hint says what to do about Error, where that is known.
+	Hint string `json:"hint,omitempty"`
 }
 
 // Writer writes frames. Its methods may be called concurrently; each frame is one Write on the underlying writer.

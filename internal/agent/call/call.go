@@ -6,9 +6,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
+	"syscall"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/frame"
 	"github.com/banger-vm/banger/internal/errkind"
 )
 
@@ -43,6 +46,17 @@ func (c *Call) Params(v any) error {
 func (c *Call) Accept(result any) error {
 	c.accepted = true
 	return api.Reply(c.Conn, c.req, result, nil)
+}
+
+// ExitStatus is the exit frame of a stream whose handler ends with err, which may be nil.
+func ExitStatus(err error) frame.ExitStatus {
+	switch {
+	case err == nil:
+		return frame.ExitStatus{}
+	case errors.Is(err, syscall.ENOSPC):
+		err = errkind.WithHint(err, "a disk of the guest is full, which `df -h` in it shows: make room, or use a VM with a larger --disk-size or --root-size")
+	}
+	return frame.ExitStatus{Code: 1, Error: err.Error(), Hint: errkind.Hint(err)}
 }
 
 // Serve reads the request on conn, runs its handler and answers. It closes conn. The error is for the log: of a read, of

@@ -87,7 +87,8 @@ func (x *extractor) extract(r io.Reader) error {
 func (x *extractor) name(entry string) (string, error) {
 	name := path.Clean(strings.TrimSuffix(entry, "/"))
 	if path.IsAbs(name) || name == ".." || strings.HasPrefix(name, "../") {
-		return "", errkind.New(api.KindInvalid, "tar entry %q leads out of the target", entry)
+		return "", errkind.WithHint(errkind.New(api.KindInvalid, "tar entry %q leads out of the target", entry),
+			"make the tar with names below the directory that is packed; what came before this entry is in the guest")
 	}
 	if x.rename == "" {
 		return name, nil

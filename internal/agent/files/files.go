@@ -90,11 +90,7 @@ func tarOut(_ context.Context, c *call.Call) (any, error) {
 
 // finish sends the exit frame of a copy.
 func finish(c *call.Call, err error) error {
-	st := frame.ExitStatus{}
-	if err != nil {
-		st = frame.ExitStatus{Code: 1, Error: err.Error()}
-	}
-	return errors.Join(err, frame.NewWriter(c).WriteJSON(frame.Exit, st))
+	return errors.Join(err, frame.NewWriter(c).WriteJSON(frame.Exit, call.ExitStatus(err)))
 }
 
 // stdin reads the payload of stdin frames. A connection that ends without the mark of the input's end was cut.

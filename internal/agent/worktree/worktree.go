@@ -98,16 +98,7 @@ func (s *service) in(ctx context.Context, c *call.Call) (any, error) {
 	if err != nil {
 		err = errors.Join(err, u.undo())
 	}
-	return nil, errors.Join(err, sendExit(frame.NewWriter(c), err))
-}
-
-// sendExit ends a stream.
-func sendExit(w *frame.Writer, err error) error {
-	var status frame.ExitStatus
-	if err != nil {
-		status = frame.ExitStatus{Code: 1, Error: err.Error()}
-	}
-	return w.WriteJSON(frame.Exit, status)
+	return nil, errors.Join(err, frame.NewWriter(c).WriteJSON(frame.Exit, call.ExitStatus(err)))
 }
 
 // stdin is the bytes of the stdin frames of a stream. It ends with io.EOF at the frame that says so; a connection that is
@@ -172,5 +163,5 @@ func (s *service) out(ctx context.Context, c *call.Call) (any, error) {
 	stdout := bufio.NewWriterSize(frames.Stream(frame.Stdout), frame.MaxPayload)
 	err = export(ctx, stdout)
 	err = errors.Join(err, stdout.Flush(), now.close())
-	return nil, errors.Join(err, sendExit(frames, err))
+	return nil, errors.Join(err, frames.WriteJSON(frame.Exit, call.ExitStatus(err)))
 }
