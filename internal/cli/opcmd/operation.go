@@ -17,7 +17,7 @@ import (
 // New returns `banger operation` with its verbs.
 func New(a *app.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "operation", Aliases: []string{"op"}, Short: "Watch and cancel long-running work", Args: cobra.NoArgs,
+		Use: "operation", Aliases: []string{"op"}, Short: "Follow and cancel long-running work", Args: cobra.NoArgs,
 		Long: `An operation is a long piece of work of the daemon: creating a VM, building an image, importing a kernel. It goes on when the
 client that began it goes away, and the daemon remembers how it ended.`,
 	}

@@ -49,8 +49,9 @@ func New(a *app.App) *cobra.Command {
 COMMAND and end with its exit status. The command's words are passed on as they are, with no shell in between.
 
 Tracked files go as they are in your working tree; untracked ones with --include-untracked; ignored ones never. With --rm the VM
-is deleted at the end, after what changed has been saved as a patch; without it the VM stays and keeps running. Nothing in your
-repository is touched unless you say --apply. Progress is on standard error. Ctrl-C before the command begins leaves nothing behind.`,
+is deleted at the end, after what changed has been saved as a patch, also when this program is killed; without it the VM stays and
+keeps running. Nothing in your repository is touched unless you say --apply. Progress is on standard error. Ctrl-C before the
+command begins leaves nothing behind.`,
 		Example: `  banger vm run
   banger vm run --rm . -- make test
   banger vm run --rm --apply -- sh -c 'gofmt -w .'

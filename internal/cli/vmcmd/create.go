@@ -26,7 +26,8 @@ func NewCreate(a *app.App) *cobra.Command {
 		Use: "create [flags]", Short: "Create a VM", Args: app.Args(0, 0, ""),
 		Long: `Create a VM: reserve its name and make its disks as clones of an image, which takes the same short time whatever the
 image's size. Without --start it is not booted. The VM's name is printed on standard output, progress on standard error. Ctrl-C
-cancels and leaves nothing behind. Without any image the default one is built first, once.`,
+cancels and leaves nothing behind. Should this program be killed, the creation goes on: "banger operation list" and "show" tell
+how it stands, "cancel" ends it. Without any image the default one is built first, once.`,
 		Example: `  banger vm create --name web --memory 2G --start
   banger vm create --image debian-systemd --init /sbin/init --disk-size 20G`,
 		ValidArgsFunction: cobra.NoFileCompletions,
