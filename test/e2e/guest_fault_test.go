@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -179,29 +178,5 @@ func TestManyCreates(t *testing.T) {
 		}
 		h.must(t, names...)
 		h.empty(t)
-	})
-}
-
-func TestSilentGuest(t *testing.T) {
-	h := guests(t)
-	c := h.start(t, "vm", "create", "--start", "--name", "silent", "--memory", "128M")
-	h.stopsAtBoot(t)
-	c.ends(76, "^banger: create vm \"silent\": agent: guest is not ready: no agent answering within 1m0s", "^hint: ")
-	h.empty(t)
-}
-
-// stopsAtBoot stops the one QEMU of the house before its guest can answer.
-func (h house) stopsAtBoot(t *testing.T) {
-	t.Helper()
-	eventually(t, "QEMU runs", func() bool {
-		for line := range strings.Lines(h.left()) {
-			path, cmdline, _ := strings.Cut(line, ": ")
-			if !strings.HasPrefix(path, "/proc/") || !strings.Contains(cmdline, "qemu-system") {
-				continue
-			}
-			pid, err := strconv.Atoi(strings.Split(path, "/")[2])
-			return err == nil && syscall.Kill(pid, syscall.SIGSTOP) == nil
-		}
-		return false
 	})
 }

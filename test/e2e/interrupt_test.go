@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// steps are the steps of a start, and points the failpoints before and after each.
+// points are the failpoints before and after each step of a start.
 func points() []string {
 	var all []string
 	for _, step := range []string{"disks", "nic", "auth", "boot", "machine", "agent"} {
