@@ -127,7 +127,8 @@ func (x *extractor) entry(name string, hdr *tar.Header, r io.Reader) error {
 	case tar.TypeXGlobalHeader:
 		return nil
 	}
-	return errkind.New(api.KindInvalid, "entries of type %q are not copied", hdr.Typeflag)
+	return errkind.WithHint(errkind.New(api.KindInvalid, "entries of type %q are not copied", hdr.Typeflag),
+		"only files, directories and links are; leave devices and pipes out of the tar")
 }
 
 func (x *extractor) dir(name string, perm fs.FileMode, hdr *tar.Header) error {

@@ -38,7 +38,7 @@ func Unpack(r io.Reader, dir, top string) error {
 			return fmt.Errorf("read the copy: %w", err)
 		}
 		if err := u.entry(h, tr); err != nil {
-			return fmt.Errorf("%s: %w", h.Name, err)
+			return fmt.Errorf("%s: %w", h.Name, u.blame(h.Name, err))
 		}
 	}
 	if err := u.finishDirs(); err != nil {
@@ -72,6 +72,22 @@ func (u *unpacker) target(name string) (string, error) {
 		return "", errkind.New(api.KindInvalid, "the entry leaves the copied tree")
 	}
 	return filepath.Join(u.top, rest), nil
+}
+
+// blame says so when an entry failed because a link stands where a directory of its path should be. os.Root has no error of
+// its own for a path that leaves it.
+func (u *unpacker) blame(entry string, err error) error {
+	name, targetErr := u.target(entry)
+	if targetErr != nil || errkind.Of(err) != api.KindInternal {
+		return err // its reason is known
+	}
+	for ; name != "." && name != ""; name = filepath.Dir(name) {
+		if st, statErr := u.root.Lstat(name); statErr == nil && st.Mode()&fs.ModeSymlink != 0 {
+			return errkind.WithHint(errkind.New(api.KindInvalid, "the link %s leads out of the directory: %w", name, err),
+				"remove it, or copy into an empty directory")
+		}
+	}
+	return err
 }
 
 func (u *unpacker) entry(h *tar.Header, r io.Reader) error {
