@@ -34,7 +34,7 @@ func (a *App) Environment(flags []string) ([]string, error) {
 	for _, f := range flags {
 		name, _, given := strings.Cut(f, "=")
 		if name == "" {
-			return nil, errkind.New(api.KindInvalid, "--env %q: no variable name before the equals sign", f)
+			return nil, errkind.WithHint(errkind.New(api.KindInvalid, "--env %q: no variable name before the equals sign", f), "write it as NAME=VALUE, or NAME to pass on your own")
 		}
 		if !given {
 			v, ok := a.LookupEnv(name)
