@@ -53,6 +53,11 @@ func run(m *testing.M) int {
 	os.Setenv("BANGER_ROOT", root)
 	os.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	status := m.Run()
+	if status != 0 { // a test that failed may have left VMs, whose machines would outlive the daemon
+		if names, err := shared.banger("vm", "list", "-q"); err == nil && names != "" {
+			shared.banger(append([]string{"vm", "delete", "--force"}, strings.Fields(names)...)...) //nolint:errcheck // what is left is reported
+		}
+	}
 	if out, err := shared.banger("daemon", "stop"); err != nil {
 		fmt.Fprintf(os.Stderr, "stop the daemon: %v\n%s", err, out)
 		status = 1

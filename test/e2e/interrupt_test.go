@@ -9,18 +9,9 @@ import (
 	"testing"
 )
 
-// points are the failpoints before and after each step of a start.
-func points() []string {
-	var all []string
-	for _, step := range []string{"disks", "nic", "auth", "boot", "machine", "agent"} {
-		all = append(all, step+".attach", step+".attach.done")
-	}
-	return all
-}
-
 func TestInterrupts(t *testing.T) {
 	h := guests(t)
-	for _, point := range points() {
+	for _, point := range around("attach", capabilities...) {
 		t.Run("Ctrl-C at "+point+" of create and of run ends both with 130 and leaves nothing", func(t *testing.T) {
 			h.with(t, point+"=delay:10m")
 			suffix := strings.ReplaceAll(point, ".", "-")

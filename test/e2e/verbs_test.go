@@ -14,8 +14,8 @@ import (
 // capabilities are the chain's, in the order of a start.
 var capabilities = []string{"disks", "nic", "auth", "boot", "machine", "agent"} //nolint:gochecknoglobals // a table
 
-// points returns the failpoints before and after what each capability does at phase: attach, detach or destroy.
-func points(phase string, names ...string) []string {
+// around returns the failpoints before and after what each capability does at phase: attach, detach or destroy.
+func around(phase string, names ...string) []string {
 	var all []string
 	for _, name := range names {
 		all = append(all, name+"."+phase, name+"."+phase+".done")
@@ -56,15 +56,12 @@ func (h house) still(t *testing.T) {
 }
 
 func TestCrashesOfVerbs(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: boots guests")
-	}
-	h := shared
+	h := guests(t)
 	const name = "verbs"
 	state := func() string { return h.field(t, name, "{{.State}}") }
 	h.must(t, "vm", "create", "--name", name, "--memory", "256M")
 	t.Cleanup(func() { h.banger("vm", "delete", "--force", name) }) //nolint:errcheck // the last test has deleted it
-	for _, at := range slices.Concat(steps("start"), points("attach", capabilities...)) {
+	for _, at := range slices.Concat(steps("start"), around("attach", capabilities...)) {
 		t.Run("a daemon killed at "+at+" of a start leaves the VM as it was, and the same start succeeds", func(t *testing.T) {
 			before := state()
 			h.crash(t, at, "vm", "start", name)
@@ -78,7 +75,7 @@ func TestCrashesOfVerbs(t *testing.T) {
 	}
 	detach := slices.Clone(capabilities)
 	slices.Reverse(detach)
-	for _, at := range slices.Concat(steps("stop"), points("detach", detach...)) {
+	for _, at := range slices.Concat(steps("stop"), around("detach", detach...)) {
 		t.Run("a daemon killed at "+at+" of a stop finishes it", func(t *testing.T) {
 			h.must(t, "vm", "start", name)
 			h.must(t, "exec", name, "--", "sh", "-c", "echo "+at+" > /root/at")
@@ -94,9 +91,9 @@ func TestCrashesOfVerbs(t *testing.T) {
 			t.Errorf("got %q", got)
 		}
 	})
-	for _, at := range slices.Concat(steps("set"), points("attach", "disks")) {
+	for _, at := range slices.Concat(steps("set"), around("attach", "disks")) {
 		t.Run("a daemon killed at "+at+" of a set that grows a disk leaves a VM that starts with the size", func(t *testing.T) {
-			size := "1" + string(rune('1'+slices.Index(append(steps("set"), points("attach", "disks")...), at))) + "G"
+			size := "1" + string(rune('1'+slices.Index(append(steps("set"), around("attach", "disks")...), at))) + "G"
 			h.must(t, "vm", "start", name)
 			h.crash(t, at, "vm", "set", "--disk-size", size, "--restart", name)
 			h.still(t)
@@ -108,7 +105,7 @@ func TestCrashesOfVerbs(t *testing.T) {
 			h.must(t, "vm", "stop", name)
 		})
 	}
-	for _, at := range slices.Concat(steps("delete"), points("destroy", "auth", "disks")) {
+	for _, at := range slices.Concat(steps("delete"), around("destroy", "auth", "disks")) {
 		t.Run("a daemon killed at "+at+" of a delete leaves a VM that can be deleted", func(t *testing.T) {
 			h.must(t, "vm", "create", "--name", "doomed", "--memory", "256M")
 			h.crash(t, at, "vm", "delete", "doomed")
@@ -121,10 +118,7 @@ func TestCrashesOfVerbs(t *testing.T) {
 }
 
 func TestHostReboot(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: boots guests")
-	}
-	h := shared
+	h := guests(t)
 	t.Run("after a reboot of the host VMs are stopped, say why, and start with what they had written", func(t *testing.T) {
 		h.must(t, "vm", "create", "--start", "--name", "rebooted", "--memory", "256M")
 		defer h.must(t, "vm", "delete", "--force", "rebooted")
