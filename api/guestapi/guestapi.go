@@ -167,6 +167,9 @@ type ExecSpec struct {
 	Size  *frame.WindowSize `json:"size,omitempty"`  // the terminal's first size
 	Stdin bool              `json:"stdin,omitempty"` // false: standard input is /dev/null
 	Login bool              `json:"login,omitempty"` // Argv empty: run the user's shell as a login shell
+	// TimeoutMS is how long the command may run: then its process group gets SIGTERM, and SIGKILL 2 s later; its status is 124, as of
+	// timeout(1). 0 is for ever.
+	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 }
 
 // ExecStarted answers [MethodExec].

@@ -13,9 +13,11 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -110,11 +112,35 @@ func (s *Service) exec(ctx context.Context, c *call.Call) (any, error) {
 	go s.control(ctx, c, frames, p)
 	err = c.Accept(guestapi.ExecStarted{PID: p.PID(), StdinWindow: window})
 	close(out.open)
+	overdue := limit(p, time.Duration(spec.TimeoutMS)*time.Millisecond)
 	status := p.Wait()
+	if overdue() {
+		status = frame.ExitStatus{Code: statusTimeout, Error: fmt.Sprintf("the command did not end within %d ms", spec.TimeoutMS)}
+	}
 	if err == nil {
 		err = frames.WriteJSON(frame.Exit, status)
 	}
 	return nil, err
+}
+
+// statusTimeout is the status of a command that took too long, as of timeout(1).
+const statusTimeout = 124
+
+// limit ends a process that has not ended after d; zero is for ever. overdue ends the watch and reports whether it was needed.
+func limit(p *proc.Process, d time.Duration) (overdue func() bool) {
+	if d <= 0 {
+		return func() bool { return false }
+	}
+	var hit atomic.Bool
+	timer := time.AfterFunc(d, func() {
+		select {
+		case <-p.Ended():
+		default:
+			hit.Store(true)
+			p.Stop(syscall.SIGTERM, hangUpGrace)
+		}
+	})
+	return func() bool { timer.Stop(); return hit.Load() }
 }
 
 // gate holds writes back until the response line is out.

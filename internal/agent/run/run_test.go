@@ -204,3 +204,23 @@ func TestClientGone(t *testing.T) {
 		})
 	}
 }
+
+func TestTimeout(t *testing.T) {
+	for what, script := range map[string]string{
+		"a command that takes too long is ended, and its status says so": "sleep 1000",
+		"one that ignores the signal is killed":                          "trap '' TERM; while :; do sleep 0.1; done",
+	} {
+		t.Run(what, func(t *testing.T) {
+			c := execute(t, guestapi.ExecSpec{Argv: []string{"sh", "-c", script}, Cwd: "/", TimeoutMS: 50})
+			if st := c.wait(t, nil); st.Code != 124 || !strings.Contains(st.Error, "within 50 ms") {
+				t.Errorf("status %+v", st)
+			}
+		})
+	}
+	t.Run("one that ends in time has its own status", func(t *testing.T) {
+		c := execute(t, guestapi.ExecSpec{Argv: []string{"sh", "-c", "exit 3"}, Cwd: "/", TimeoutMS: 60_000})
+		if st := c.wait(t, nil); st.Code != 3 || st.Error != "" {
+			t.Errorf("status %+v", st)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package vmcmd
 
 import (
 	"context"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -20,6 +21,7 @@ type execOptions struct {
 	tty         bool
 	env         []string
 	cwd, user   string
+	timeout     time.Duration
 }
 
 // NewExec returns `banger vm exec`.
@@ -47,6 +49,7 @@ are at one. The command starts in the user's home directory, or in the workspace
 	f.StringArrayVarP(&o.env, "env", "e", nil, "NAME=VALUE, or NAME for your own value (repeatable)")
 	f.StringVarP(&o.cwd, "cwd", "C", "", "directory to start in")
 	f.StringVarP(&o.user, "user", "u", "", "user[:group] to run as (default: root)")
+	f.DurationVar(&o.timeout, "timeout", 0, "end the command after so long, with exit status 124 (0: never)")
 	return cmd
 }
 
@@ -58,6 +61,9 @@ func runExec(ctx context.Context, o *execOptions) error {
 	atTerminal := a.InTTY && a.OutTTY
 	if o.tty && !atTerminal {
 		return errkind.WithHint(errkind.New(api.KindInvalid, "-t needs a terminal on standard input and output"), "leave -t out")
+	}
+	if o.timeout < 0 || o.timeout > 0 && o.timeout < time.Millisecond {
+		return errkind.New(api.KindInvalid, "--timeout %s is too short", o.timeout)
 	}
 	env, err := a.Environment(o.env)
 	if err != nil {
@@ -76,7 +82,7 @@ func runExec(ctx context.Context, o *execOptions) error {
 		o.cwd = workspacePath(vm)
 	}
 	p := api.VMExec{Ref: api.Ref{Ref: vm.ID},
-		ExecSpec: guestapi.ExecSpec{Argv: o.argv, Env: env, Cwd: o.cwd, User: o.user, Login: shell}}
+		ExecSpec: guestapi.ExecSpec{Argv: o.argv, Env: env, Cwd: o.cwd, User: o.user, Login: shell, TimeoutMS: o.timeout.Milliseconds()}}
 	st, err := attach.Run(ctx, a, c, p, attach.Options{Input: o.interactive || shell, Terminal: o.tty || shell && atTerminal})
 	if err != nil {
 		return err
