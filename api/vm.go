@@ -80,6 +80,14 @@ type VMStop struct {
 	TimeoutMS int64 `json:"timeout_ms,omitempty"`
 }
 
+// VMKill is the parameter of vm.kill.
+type VMKill struct {
+	Ref
+	// Signal goes to the VMM's process: KILL, the default, or TERM, INT, QUIT, HUP or ABRT, after which it is killed if it has not
+	// ended within 10 s.
+	Signal string `json:"signal,omitempty"`
+}
+
 // VMRestart is the parameter of vm.restart.
 type VMRestart struct {
 	Ref

@@ -81,9 +81,9 @@ func (c *Client) VMSet(ctx context.Context, p api.VMSet) (api.VM, error) {
 	return get[api.VM](ctx, c, api.MethodVMSet, p)
 }
 
-// VMKill ends a VM's machine at once, as pulling the plug does.
-func (c *Client) VMKill(ctx context.Context, ref string) (api.VM, error) {
-	return get[api.VM](ctx, c, api.MethodVMKill, api.Ref{Ref: ref})
+// VMKill ends a VM's machine at once, as pulling the plug does, or by the signal in p.
+func (c *Client) VMKill(ctx context.Context, p api.VMKill) (api.VM, error) {
+	return get[api.VM](ctx, c, api.MethodVMKill, p)
 }
 
 // VMDelete removes a VM with its disks. Without force one that runs or has unexported work is refused.

@@ -151,6 +151,12 @@ func TestLife(t *testing.T) {
 		t.Errorf("got %+v", stop)
 	}
 	banger(t, d).ok("vm", "restart", "--timeout", "1s", "web")
+	banger(t, d).ok("vm", "kill", "--signal", "TERM", "web")
+	var kill api.VMKill
+	if d.Params(api.MethodVMKill, &kill); kill.Signal != "TERM" {
+		t.Errorf("got %+v", kill)
+	}
+	banger(t, d).fails(64, "too short", "vm", "exec", "--timeout", "-1s", "web", "--", "true")
 	banger(t, d).fails(64, "too short", "vm", "restart", "--timeout", "0s", "web")
 	banger(t, d).ok("rm", "--force", "web")
 	var del api.VMDelete
@@ -284,13 +290,13 @@ func TestExec(t *testing.T) {
 	t.Run("streams and exit status pass, words are not touched", func(t *testing.T) {
 		execs(d, echo)
 		c := banger(t, d).stdin("\x00in\xff").env(map[string]string{"FROM_ME": "x y"}).
-			run("vm", "exec", "-i", "--env", "A=1", "-e", "FROM_ME", "--cwd", "/srv", "--user", "www", "web", "--", "sh", "-c", "echo $A; -x")
+			run("vm", "exec", "-i", "--env", "A=1", "-e", "FROM_ME", "--cwd", "/srv", "--user", "www", "--timeout", "1m", "web", "--", "sh", "-c", "echo $A; -x")
 		if c.code != 3 || c.stdout != "\x00in\xff" || c.stderr != "to stderr" {
 			t.Errorf("exit status %d, stdout %q, stderr %q", c.code, c.stdout, c.stderr)
 		}
 		var got api.VMExec
 		d.Params(api.MethodVMExec, &got)
-		want := guestapi.ExecSpec{Argv: []string{"sh", "-c", "echo $A; -x"}, Env: []string{"A=1", "FROM_ME=x y"}, Cwd: "/srv", User: "www", Stdin: true}
+		want := guestapi.ExecSpec{Argv: []string{"sh", "-c", "echo $A; -x"}, Env: []string{"A=1", "FROM_ME=x y"}, Cwd: "/srv", User: "www", Stdin: true, TimeoutMS: 60_000}
 		if diff := cmp.Diff(want, got.ExecSpec); diff != "" {
 			t.Error(diff)
 		}

@@ -19,7 +19,7 @@ func vmOut(s *vm.Service, v banger.VM) api.VM {
 		AutoStopMS: s.AutoStop(v).Milliseconds(),
 		LastError:  v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed,
 	}
-	for _, c := range v.Conditions {
+	for _, c := range s.Conditions(v) {
 		out.Conditions = append(out.Conditions, api.Condition(c))
 	}
 	if v.Workspace != nil {

@@ -1,14 +1,19 @@
 package rpcserver
 
 import (
+	"cmp"
 	"context"
+	"strings"
+	"syscall"
 	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/capabilities"
+	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
+	"golang.org/x/sys/unix"
 )
 
 func vmMethods(s Services) []Method {
@@ -52,10 +57,14 @@ func vmMethods(s Services) []Method {
 					return s.VMs.Restart(ctx, ref, milliseconds(p.TimeoutMS), op)
 				})
 			}),
-		Call(Write, api.MethodVMKill, "Ends a VM at once, as when the power fails.",
-			func(ctx context.Context, p api.Ref) (api.VM, error) {
-				return operate(ctx, s, api.MethodVMKill, p.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
-					return s.VMs.Kill(ctx, ref, op)
+		Call(Write, api.MethodVMKill, "Ends a VM by a signal to its VMM, by default at once, as when the power fails.",
+			func(ctx context.Context, p api.VMKill) (api.VM, error) {
+				sig, err := killSignal(p.Signal)
+				if err != nil {
+					return api.VM{}, err
+				}
+				return operate(ctx, s, api.MethodVMKill, p.Ref.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Kill(ctx, ref, sig, op)
 				})
 			}),
 		Call(Write, api.MethodVMSet, "Changes what a VM is to be; what takes effect at a start needs a stopped VM, or a restart.",
@@ -103,6 +112,15 @@ func vmMethods(s Services) []Method {
 			"Holds an ephemeral VM for as long as the connection is open.",
 			func(ctx context.Context, p api.Ref, c *Conn) error { return holdLease(ctx, s, p, c) }),
 	}
+}
+
+// killSignal is the signal that vm.kill means by name, with or without SIG.
+func killSignal(name string) (syscall.Signal, error) {
+	switch sig := unix.SignalNum("SIG" + strings.TrimPrefix(cmp.Or(name, "KILL"), "SIG")); sig {
+	case unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGHUP, unix.SIGABRT:
+		return sig, nil
+	}
+	return 0, errkind.WithHint(errkind.New(api.KindInvalid, "bad signal %q", name), "use KILL, TERM, INT, QUIT, HUP or ABRT")
 }
 
 func milliseconds(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

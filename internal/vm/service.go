@@ -167,6 +167,10 @@ func (s *Service) Guest(ctx context.Context, ref string) (banger.VM, *guest.Conn
 	if r == nil || vm.State != banger.Running {
 		return vm, nil, notRunning(vm)
 	}
+	if why, _ := halted(r.Machine); why != "" {
+		return vm, nil, errkind.WithHint(errkind.New(api.KindUnavailable, "vm %q: %s", vm.Name, why),
+			"make room on the host's disk; `banger vm list` shows when the VM runs again")
+	}
 	conn, err := r.Link.Get(ctx)
 	if err != nil {
 		return vm, nil, errkind.WithHint(errkind.New(errkind.Of(err), "vm %q does not answer: %w", vm.Name, err),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -13,6 +14,7 @@ import (
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vm/logfile"
 	"github.com/banger-vm/banger/internal/vm/vmlock"
+	"github.com/banger-vm/banger/internal/vmm"
 )
 
 // Start starts a VM that does not run. One that runs is left alone. When ctx ends before the guest is up, the start is
@@ -131,15 +133,59 @@ func (s *Service) bareRun(vm banger.VM, rep opstate.Reporter) *capability.Run {
 	}
 }
 
-// watch waits for the end of a run's machine and records it, unless a stop is doing so.
+// watch waits for the end of a run's machine and records it, unless a stop is doing so. Meanwhile it notes when the guest is
+// halted.
 func (s *Service) watch(run *capability.Run) {
 	s.bg.Go(func() {
-		select {
-		case <-run.Machine.Exited():
-			s.exited(run)
-		case <-s.ctx.Done():
+		for {
+			why, changed := halted(run.Machine)
+			s.noteHalt(run, why)
+			select {
+			case <-run.Machine.Exited():
+				s.exited(run)
+				return
+			case <-changed:
+			case <-s.ctx.Done():
+				return
+			}
 		}
 	})
+}
+
+// halted returns why a machine's guest is halted, and a channel that is closed when that changes; a machine that is never halted has
+// none.
+func halted(m vmm.Machine) (why string, changed <-chan struct{}) {
+	if h, ok := m.(vmm.Halter); ok {
+		return h.Halted()
+	}
+	return "", nil
+}
+
+// noteHalt notes why a run's guest is halted, or that it is not. It is kept in memory, as the disk that is full may be the
+// database's; for the same reason the event that tells of it may be missing.
+func (s *Service) noteHalt(run *capability.Run, why string) {
+	if why == "" {
+		if run.Halted.Swap(nil) == nil {
+			return
+		}
+	} else {
+		run.Halted.Store(&banger.Condition{Type: "disk", Message: why, Since: time.Now().UTC()})
+	}
+	err := s.cfg.Store.AddEvent(s.ctx, api.Event{Type: api.EventVMCondition, ID: string(run.VM.ID), Name: run.VM.Name,
+		State: banger.Running.String(), Message: why})
+	if err != nil && s.ctx.Err() == nil {
+		s.log.Warn("tell of a halted guest", "vm", run.VM.Name, "err", err)
+	}
+}
+
+// Conditions returns what is wrong with a VM that runs all the same: what is recorded, and what is true now.
+func (s *Service) Conditions(vm banger.VM) []banger.Condition {
+	if run := s.Run(vm.ID); run != nil {
+		if c := run.Halted.Load(); c != nil {
+			return append(slices.Clone(vm.Conditions), *c)
+		}
+	}
+	return vm.Conditions
 }
 
 // exited cleans up after a machine that ended by itself.

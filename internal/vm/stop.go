@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -12,6 +13,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vmm"
 )
 
 // DefaultStopTimeout is how long a guest may take to power off before it is killed.
@@ -45,18 +47,49 @@ func (s *Service) stopLocked(ctx context.Context, vm banger.VM, timeout time.Dur
 	})
 }
 
-// Kill ends the machine at once. What the guest had not written is lost, as when the power fails.
-func (s *Service) Kill(ctx context.Context, ref string, r opstate.Reporter) (banger.VM, error) {
+// Kill ends the machine by a signal to its process, SIGKILL if sig is zero. What the guest had not written is lost, as when the power
+// fails; but by SIGTERM and the like a VMM still writes what it holds itself. A machine that does not end by another signal
+// within killPatience is killed.
+func (s *Service) Kill(ctx context.Context, ref string, sig syscall.Signal, r opstate.Reporter) (banger.VM, error) {
 	vm, unlock, err := s.lock(ctx, ref, "being killed", r)
 	if err != nil {
 		return vm, err
 	}
 	defer unlock()
-	err = s.end(ctx, vm, "", func(context.Context, *capability.Run) (banger.Changes, error) { return banger.ChangesUnknown, nil })
+	err = s.end(ctx, vm, "", func(ctx context.Context, run *capability.Run) (banger.Changes, error) {
+		return banger.ChangesUnknown, s.signal(ctx, run, sig)
+	})
 	if err != nil {
 		return vm, fmt.Errorf("kill vm %q: %w", vm.Name, err)
 	}
 	return s.Get(ctx, string(vm.ID))
+}
+
+const killPatience = 10 * time.Second
+
+// signal sends a signal other than SIGKILL, and waits. The caller kills what is left.
+func (s *Service) signal(ctx context.Context, run *capability.Run, sig syscall.Signal) error {
+	if sig == 0 || sig == syscall.SIGKILL {
+		return nil
+	}
+	p, ok := run.Machine.(vmm.Signaler)
+	if !ok {
+		return errkind.New(api.KindUnavailable, "%s takes no signals", run.Driver.Name())
+	}
+	if err := p.Signal(sig); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, killPatience)
+	defer cancel()
+	select {
+	case <-run.Machine.Exited():
+	case <-bounded.Done():
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.log.Warn("machine did not end by the signal", "vm", run.VM.Name, "signal", sig)
+	}
+	return nil
 }
 
 // Restart stops a VM that runs, as [Service.Stop] does, and starts it, under one lock.

@@ -34,7 +34,7 @@ func TestMixedRequests(t *testing.T) {
 			return err
 		},
 		func(ctx context.Context, name string) error {
-			_, err := h.vms.Kill(ctx, name, opstate.Discard)
+			_, err := h.vms.Kill(ctx, name, 0, opstate.Discard)
 			return err
 		},
 		func(ctx context.Context, name string) error {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/vmm/fake"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -184,5 +186,39 @@ func TestServiceFaults(t *testing.T) {
 			}
 			h.empty()
 		})
+	}
+}
+
+func TestKillSignal(t *testing.T) {
+	t.Run("a machine that ends by the signal is not killed", func(t *testing.T) {
+		h := newHouse(t)
+		h.must(h.create(running))
+		killed := h.host.Hold(fake.PointKilled) // a kill would hang
+		defer killed()
+		if v := h.must(h.vms.Kill(t.Context(), "web", syscall.SIGTERM, opstate.Discard)); v.State != banger.Stopped {
+			t.Errorf("state %s", v.State)
+		}
+	})
+}
+
+func TestHaltedGuest(t *testing.T) {
+	h := newHouse(t)
+	v := h.must(h.create(running))
+	conditions := func() int { return len(h.vms.Conditions(v)) }
+	h.host.Halt(v.ID, "the disk is full")
+	h.eventually("the VM has a condition", func() bool { return conditions() == 1 })
+	if c := h.vms.Conditions(v)[0]; c.Type != "disk" || c.Message != "the disk is full" || c.Since.IsZero() {
+		t.Errorf("got %+v", c)
+	}
+	_, _, err := h.vms.Health(t.Context(), "web")
+	if !errkind.Is(err, api.KindUnavailable) || !strings.Contains(err.Error(), "the disk is full") || !strings.Contains(errkind.Hint(err), "make room") {
+		t.Errorf("got %v; %s", err, errkind.Hint(err))
+	}
+	h.restart("") // another daemon sees it too
+	h.eventually("the VM has a condition", func() bool { return conditions() == 1 })
+	h.host.Halt(v.ID, "")
+	h.eventually("the condition is gone", func() bool { return conditions() == 0 })
+	if _, _, err := h.vms.Health(t.Context(), "web"); err != nil {
+		t.Error(err)
 	}
 }

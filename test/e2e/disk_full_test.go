@@ -114,25 +114,30 @@ func TestFullHostDisk(t *testing.T) {
 		full(t, "banger", "image", "build", "debian", "too-big")
 		s.ok(t, "banger", "image", "list")
 	})
-	t.Run("a guest that writes to a full disk stands still; killed and started with room again it has lost nothing", func(t *testing.T) {
+	t.Run("a guest that writes to a full disk is halted, says so, and goes on when there is room again, with nothing lost", func(t *testing.T) {
 		s.ok(t, create...)
-		s.ok(t, "banger", "exec", "full", "--", "sh", "-c", "echo kept > /root/kept; sync")
 		free := s.fill(t, 8<<20)
 		ended := make(chan int, 1)
 		go func() {
 			code, _ := s.run(t, "banger", "exec", "full", "--", "dd", "if=/dev/urandom", "of=/root/big", "bs=1M", "count=64", "conv=fsync")
 			ended <- code
 		}()
-		eventually(t, "the disk is full", func() bool {
-			return s.ok(t, "sh", "-c", fmt.Sprintf("echo $(( $(stat -f -c '%%a * %%S' %s) >> 20 ))", s.root)) == "0"
-		})
-		free()
-		s.ok(t, "banger", "vm", "kill", "full")
-		if code := <-ended; code != 69 {
-			t.Errorf("the command that wrote ended with %d, want 69", code)
+		state := func() string {
+			return s.ok(t, "banger", "vm", "show", "--format", "{{.State}}{{range .Conditions}} {{.Type}}: {{.Message}}{{end}}", "full")
 		}
-		s.ok(t, "banger", "vm", "start", "full")
-		if got := s.ok(t, "banger", "exec", "full", "--", "sh", "-c", "cat /root/kept; dmesg | grep -i 'ext4.*error'; true"); got != "kept" {
+		eventually(t, "the condition", func() bool { return strings.HasPrefix(state(), "running disk: the guest is halted") })
+		code, out := s.run(t, "banger", "exec", "full", "--", "true")
+		if code != 69 || !strings.Contains(out, "the host's disk is full") || !strings.Contains(out, "\nhint: ") {
+			t.Errorf("exit status %d\n%s", code, out)
+		}
+		free()
+		if code := <-ended; code != 0 {
+			t.Errorf("the command that wrote ended with %d", code)
+		}
+		if got := state(); got != "running" {
+			t.Errorf("state %q", got)
+		}
+		if got := s.ok(t, "banger", "exec", "full", "--", "sh", "-c", "stat -c %s /root/big; dmesg | grep -i 'ext4.*error'; true"); got != fmt.Sprint(64<<20) {
 			t.Errorf("got %q", got)
 		}
 		s.ok(t, "banger", "vm", "delete", "--force", "full")

@@ -115,21 +115,36 @@ func runRestart(ctx context.Context, o *stopOptions) error {
 	})
 }
 
-// NewKill returns `banger vm kill`.
-func NewKill(a *app.App) *cobra.Command {
-	return &cobra.Command{
-		Use: "kill VM...", Short: "End VMs at once", Args: app.Args(1, -1, "a VM"),
-		Long: `End the machines of VMs at once, as pulling the plug does. What a guest had not yet written to its disks is lost; the disks
-themselves stay. "banger vm stop" is the gentle way.`,
-		Example:           `  banger vm kill web`,
-		ValidArgsFunction: a.CompleteVMs(-1),
-		RunE:              func(cmd *cobra.Command, args []string) error { return runKill(cmd.Context(), a, args) },
-	}
+type killOptions struct {
+	app    *app.App
+	refs   []string
+	signal string
 }
 
-func runKill(ctx context.Context, a *app.App, refs []string) error {
-	return each(ctx, a, refs, func(ctx context.Context, c *client.Client, t app.Target) error {
-		_, err := c.VMKill(ctx, t.ID)
+// NewKill returns `banger vm kill`.
+func NewKill(a *app.App) *cobra.Command {
+	o := &killOptions{app: a}
+	cmd := &cobra.Command{
+		Use: "kill VM...", Short: "End VMs at once", Args: app.Args(1, -1, "a VM"),
+		Long: `End the machines of VMs at once, as pulling the plug does. What a guest had not yet written to its disks is lost; the disks
+themselves stay. "banger vm stop" is the gentle way. The signal goes to the process of the VMM, not into the guest: TERM lets a VMM
+write what it holds itself, ABRT has it leave a core dump; one that has not ended within 10 seconds is killed.`,
+		Example: `  banger vm kill web
+  banger vm kill --signal TERM web`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			o.refs = args
+			return runKill(cmd.Context(), o)
+		},
+	}
+	cmd.Flags().StringVarP(&o.signal, "signal", "s", "KILL", "KILL, TERM, INT, QUIT, HUP or ABRT")
+	cmd.RegisterFlagCompletionFunc("signal", cobra.FixedCompletions([]string{"KILL", "TERM", "INT", "QUIT", "HUP", "ABRT"}, cobra.ShellCompDirectiveNoFileComp))
+	return cmd
+}
+
+func runKill(ctx context.Context, o *killOptions) error {
+	return each(ctx, o.app, o.refs, func(ctx context.Context, c *client.Client, t app.Target) error {
+		_, err := c.VMKill(ctx, api.VMKill{Ref: api.Ref{Ref: t.ID}, Signal: o.signal})
 		return err
 	})
 }

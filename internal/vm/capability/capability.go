@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/banger-vm/banger/api/guestapi"
@@ -42,6 +43,7 @@ type Run struct {
 	Machine vmm.Machine         // set once there is one
 	Link    *guest.Link         // likewise
 	Hello   guestapi.Hello
+	Halted  atomic.Pointer[banger.Condition] // why the guest is halted now; nil: it is not
 }
 
 // Capability is one thing that is attached to a VM at start. See the package comment for the rules.

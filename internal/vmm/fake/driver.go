@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
@@ -137,8 +138,10 @@ type process struct {
 	exited chan struct{}
 	exit   vmm.Exit // valid once exited is closed
 
-	mu    sync.Mutex // dials race
-	agent net.Conn   // the host's end
+	mu      sync.Mutex // dials race
+	agent   net.Conn   // the host's end
+	halt    string
+	changed chan struct{} // closed, and replaced, when halt changes
 }
 
 // replaceAgent makes c the one connection to the control channel and ends the one before it.
@@ -191,6 +194,23 @@ func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
 }
 
 func (m *machine) Exited() <-chan struct{} { return m.p.exited }
+
+// Halted implements vmm.Halter.
+func (m *machine) Halted() (string, <-chan struct{}) {
+	m.p.mu.Lock()
+	defer m.p.mu.Unlock()
+	return m.p.halt, m.p.changed
+}
+
+// Signal implements vmm.Signaler: SIGKILL crashes the machine, every other signal ends it as QEMU ends.
+func (m *machine) Signal(sig syscall.Signal) error {
+	if sig == syscall.SIGKILL {
+		m.host.Crash(m.p.handle.ID)
+		return nil
+	}
+	m.host.endVM(m.p.handle.ID, vmm.Exit{Reason: "fake was told by a signal to end: " + sig.String()})
+	return nil
+}
 
 func (m *machine) Exit() vmm.Exit {
 	select {

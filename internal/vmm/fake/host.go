@@ -154,6 +154,19 @@ func (h *Host) Panic(id banger.VMID) {
 // Crash ends the VM's machine as `kill -9` of the VMM does.
 func (h *Host) Crash(id banger.VMID) { h.endVM(id, vmm.Exit{Reason: "fake was killed by signal 9"}) }
 
+// Halt halts the VM's guest for a reason, as a full disk does; an empty one lets it go on.
+func (h *Host) Halt(id banger.VMID, why string) {
+	p := h.byVM(id)
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.halt = why
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
 // Print writes text on the VM's console.
 func (h *Host) Print(id banger.VMID, text string) {
 	if p := h.byVM(id); p != nil {
@@ -190,7 +203,7 @@ func (h *Host) find(pid int, startTime uint64) *process {
 // spawn makes a live machine of spec.
 func (h *Host) spawn(spec vmm.Spec) *process {
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &process{spec: spec, ctx: ctx, cancel: cancel, exited: make(chan struct{})}
+	p := &process{spec: spec, ctx: ctx, cancel: cancel, exited: make(chan struct{}), changed: make(chan struct{})}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.last++

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -32,10 +33,11 @@ type machine struct {
 	monitor net.Conn      // the QMP connection
 	heard   chan struct{} // closed when monitor has ended; nil: nobody listened
 	told    qmp.Reason    // why QEMU ends, by its own word
+	halt    halt
 }
 
 func newMachine(d *Driver, h vmm.Handle) *machine {
-	m := &machine{driver: d, handle: h, exited: make(chan struct{})}
+	m := &machine{driver: d, handle: h, exited: make(chan struct{}), halt: halt{changed: make(chan struct{})}}
 	d.logs.keep(m.logFiles()...)
 	return m
 }
@@ -105,11 +107,8 @@ func (m *machine) Kill(ctx context.Context) error {
 		return nil
 	default:
 	}
-	// It may have ended just now, and its pid may be another's.
-	if start, err := host.StartTime(m.handle.PID); err == nil && start == m.handle.StartTime {
-		if err := unix.Kill(m.handle.PID, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("kill machine %d: %w", m.handle.PID, err)
-		}
+	if err := m.Signal(unix.SIGKILL); err != nil {
+		return err
 	}
 	select {
 	case <-m.exited:
@@ -117,6 +116,17 @@ func (m *machine) Kill(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("kill machine %d: %w", m.handle.PID, ctx.Err())
 	}
+}
+
+// Signal implements vmm.Signaler.
+func (m *machine) Signal(sig syscall.Signal) error {
+	// It may have ended just now, and its pid may be another's.
+	if start, err := host.StartTime(m.handle.PID); err == nil && start == m.handle.StartTime {
+		if err := unix.Kill(m.handle.PID, sig); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("send %s to machine %d: %w", unix.SignalName(sig), m.handle.PID, err)
+		}
+	}
+	return nil
 }
 
 // listen takes over a connection to QMP and notes what QEMU says of its end.
@@ -132,17 +142,29 @@ func (m *machine) listen(conn net.Conn) {
 	go func() {
 		defer close(heard)
 		defer conn.Close()
-		err := qmp.Listen(conn, func(e qmp.Event) {
-			if reason := e.Shutdown(); reason != "" {
-				m.mu.Lock()
-				m.told = reason
-				m.mu.Unlock()
+		err := qmp.Listen(conn, qmp.Listener{Event: func(e qmp.Event) { m.hear(conn, e) }, Status: func(status string) {
+			if status == qmp.StatusIOError {
+				m.halted(conn)
 			}
-		})
+		}})
 		if err != nil {
 			m.driver.cfg.Log.Debug("qmp", "id", m.handle.ID, "err", err)
 		}
 	}()
+}
+
+// hear takes an event that came over conn.
+func (m *machine) hear(conn net.Conn, e qmp.Event) {
+	switch reason := e.Shutdown(); {
+	case reason != "":
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.told = reason
+	case e.NoSpace():
+		m.halted(conn)
+	case e.Name == qmp.Resumed:
+		m.resumed()
+	}
 }
 
 // lastWords is how long the end of a QMP connection may take after the end of its process, which closes it.

@@ -46,18 +46,49 @@ func (e Event) Shutdown() Reason {
 	return data.Reason
 }
 
+// NoSpace reports whether e tells that the guest was halted because the host's disk has no room for what it writes
+// (BLOCK_IO_ERROR in qapi/block-core.json).
+func (e Event) NoSpace() bool {
+	var data struct {
+		Action  string `json:"action"`
+		NoSpace bool   `json:"nospace"`
+	}
+	return e.Name == "BLOCK_IO_ERROR" && json.Unmarshal(e.Data, &data) == nil && data.NoSpace && data.Action == "stop"
+}
+
+// Resumed is the name of the event that a halted guest goes on.
+const Resumed = "RESUME"
+
+// StatusIOError is the run state of a machine that was halted by an error of a disk (RunState in qapi/run-state.json).
+const StatusIOError = "io-error"
+
+// Listener is told what QEMU says, in order, by one goroutine.
+type Listener struct {
+	Event  func(Event)
+	Status func(status string) // the machine's run state when listening begins: events of the time before are lost
+}
+
+// Cont lets a halted guest go on. It may be called while another goroutine listens on conn.
+func Cont(conn io.Writer) error {
+	_, err := io.WriteString(conn, `{"execute":"cont"}`+"\n")
+	return err
+}
+
 // message is anything that QEMU sends to a listener.
 type message struct {
 	Greeting json.RawMessage `json:"QMP"`
 	Event
+	Return struct {
+		Status string `json:"status"` // of query-status
+	} `json:"return"`
 	Error *struct {
 		Desc string `json:"desc"`
 	} `json:"error"`
 }
 
-// Listen waits for the greeting, lets events come, and calls onEvent for each, in order. It returns when the connection ends:
-// nil when QEMU ended it after the greeting.
-func Listen(conn io.ReadWriter, onEvent func(Event)) error {
+// Listen waits for the greeting, asks for the machine's status, lets events come, and tells l. It returns when the connection
+// ends: nil when QEMU ended it after the greeting.
+func Listen(conn io.ReadWriter, l Listener) error {
 	lines := bufio.NewScanner(conn)
 	lines.Buffer(nil, maxLine)
 	greeted := false
@@ -72,13 +103,15 @@ func Listen(conn io.ReadWriter, onEvent func(Event)) error {
 		case m.Greeting != nil && !greeted:
 			greeted = true
 			// Before this command QEMU sends no events.
-			if _, err := io.WriteString(conn, `{"execute":"qmp_capabilities"}`+"\n"); err != nil {
+			if _, err := io.WriteString(conn, `{"execute":"qmp_capabilities"}`+"\n"+`{"execute":"query-status"}`+"\n"); err != nil {
 				return fmt.Errorf("qmp: %w", err)
 			}
 		case !greeted || m.Greeting != nil:
 			return errors.New("qmp: the peer is not QEMU: no greeting, or two")
 		case m.Name != "":
-			onEvent(m.Event)
+			l.Event(m.Event)
+		case m.Return.Status != "":
+			l.Status(m.Return.Status)
 		}
 	}
 	if err := lines.Err(); err != nil {

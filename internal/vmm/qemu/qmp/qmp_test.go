@@ -30,7 +30,10 @@ func (p *peer) Write(b []byte) (int, error) {
 }
 
 func listen(p *peer) (names []string, reasons []Reason, err error) {
-	err = Listen(p, func(e Event) { names, reasons = append(names, e.Name), append(reasons, e.Shutdown()) })
+	err = Listen(p, Listener{
+		Event:  func(e Event) { names, reasons = append(names, e.Name), append(reasons, e.Shutdown()) },
+		Status: func(status string) { names = append(names, "status "+status) },
+	})
 	return names, reasons, err
 }
 
@@ -49,7 +52,7 @@ func TestListen(t *testing.T) {
 		if d := cmp.Diff([]Reason{"", GuestReset}, reasons); d != "" {
 			t.Error(d)
 		}
-		if got := p.sent.String(); got != `{"execute":"qmp_capabilities"}`+"\n" {
+		if got := p.sent.String(); got != `{"execute":"qmp_capabilities"}`+"\n"+`{"execute":"query-status"}`+"\n" {
 			t.Errorf("sent %q", got)
 		}
 	})
@@ -80,4 +83,32 @@ func TestListen(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+func TestHalt(t *testing.T) {
+	p := &peer{Reader: strings.NewReader(greeting + answer + `{"return":{"running":false,"singlestep":false,"status":"io-error"}}` + "\n" +
+		`{"event":"BLOCK_IO_ERROR","data":{"device":"disk1","operation":"write","action":"stop","nospace":true,"reason":"No space left on device"}}` + "\n" +
+		`{"event":"BLOCK_IO_ERROR","data":{"device":"disk1","operation":"write","action":"report","nospace":true}}` + "\n" +
+		`{"event":"BLOCK_IO_ERROR","data":{"device":"disk1","operation":"read","action":"stop","nospace":false}}` + "\n" +
+		`{"event":"RESUME"}` + "\n")}
+	var got []string
+	err := Listen(p, Listener{
+		Event: func(e Event) {
+			if e.NoSpace() {
+				e.Name = "no space"
+			}
+			got = append(got, e.Name)
+		},
+		Status: func(status string) { got = append(got, status) },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff([]string{StatusIOError, "no space", "BLOCK_IO_ERROR", "BLOCK_IO_ERROR", Resumed}, got); d != "" {
+		t.Error(d)
+	}
+	p.sent.Reset()
+	if err := Cont(p); err != nil || p.sent.String() != `{"execute":"cont"}`+"\n" {
+		t.Errorf("sent %q, %v", p.sent.String(), err)
+	}
 }

@@ -1,0 +1,29 @@
+package vmm
+
+import (
+	"context"
+	"syscall"
+
+	"github.com/banger-vm/banger/internal/banger"
+)
+
+// Finder is an optional interface of a [Driver]: it finds a machine by the directories it was started with. It closes the
+// one gap in which a handle cannot help: a daemon that was killed after the machine started and before its handle was
+// stored.
+type Finder interface {
+	// Find returns the handle of the live machine of the VM id whose spec had these directories. Kind not-found: there is none.
+	Find(ctx context.Context, id banger.VMID, dir, runDir string) (Handle, error)
+}
+
+// Signaler is an optional interface of a [Machine] whose process takes signals.
+type Signaler interface {
+	// Signal sends sig to the process. One that has ended is no error.
+	Signal(sig syscall.Signal) error
+}
+
+// Halter is an optional interface of a [Machine] that halts its guest where going on would lose what the guest writes: when the
+// host's disk is full. The guest goes on by itself once there is room.
+type Halter interface {
+	// Halted returns why the guest is halted, for people, empty when it is not; and a channel that is closed when that changes.
+	Halted() (why string, changed <-chan struct{})
+}
