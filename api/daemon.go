@@ -33,15 +33,23 @@ type Info struct {
 	Network   string `json:"network"`    // mode of the network: user
 }
 
-// Check is one finding of daemon.doctor.
+// Check is one finding of daemon.doctor and daemon.fix. A check that finds several things wrong gives several.
 type Check struct {
 	Name   string `json:"name"`
-	Status string `json:"status"` // ok, warn, fail, skip
-	Detail string `json:"detail"`
+	Status string `json:"status"`        // ok, warn (VMs run all the same), fail, fixed
+	Detail string `json:"detail"`        // what is so; for fixed, also what was done
 	Fix    string `json:"fix,omitempty"` // what to do, for warn and fail
+	// Fixable says that daemon.fix can put it right.
+	Fixable bool `json:"fixable,omitempty"`
 }
 
-// Doctor is the result of daemon.doctor.
+// DoctorAsk is the parameter of daemon.doctor and daemon.fix.
+type DoctorAsk struct {
+	// Full reads all files of images and kernels and compares their digests; that takes as long as reading them does.
+	Full bool `json:"full,omitempty"`
+}
+
+// Doctor is the result of daemon.doctor and daemon.fix.
 type Doctor struct {
 	Checks []Check `json:"checks"`
 }

@@ -114,6 +114,14 @@ type Image struct {
 	Created  time.Time         `json:"created"`
 	Rootfs   string            `json:"rootfs"`              // path of rootfs.ext4
 	WorkSeed string            `json:"work_seed,omitempty"` // path of work-seed.ext4
+	Files    []File            `json:"files,omitempty"`     // as they were when the image was published
+}
+
+// File is a file that never changes, as it was when it was published.
+type File struct {
+	Path   string `json:"path"`
+	Size   int64  `json:"size"`   // bytes
+	Digest string `json:"digest"` // as package preflight makes it
 }
 
 // Kernel is a kernel image with its modules and the facts about its configuration.
@@ -132,6 +140,7 @@ type Kernel struct {
 	Modules     string            `json:"modules,omitempty"`      // path of the module tree's file system image
 	ModulesType string            `json:"modules_type,omitempty"` // its type, such as ext4
 	Facts       map[string]string `json:"facts,omitempty"`
+	Files       []File            `json:"files,omitempty"` // as they were when the kernel was published
 	Created     time.Time         `json:"created"`
 }
 

@@ -79,10 +79,15 @@ func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
 	return p, nil
 }
 
+// Dirs are the directories that [Paths.Make] makes, parents first.
+func (p Paths) Dirs() []string {
+	return []string{p.State, p.Run, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(), p.KeysDir(),
+		p.PatchesDir(), p.InitramfsCache()}
+}
+
 // Make creates the directories, private to the caller. Those that exist must be the caller's own.
 func (p Paths) Make() error {
-	for _, dir := range []string{p.State, p.Run, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(),
-		p.KeysDir(), p.PatchesDir(), p.InitramfsCache()} {
+	for _, dir := range p.Dirs() {
 		if err := host.PrivateDir(dir); err != nil {
 			return err
 		}
