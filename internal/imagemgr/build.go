@@ -13,6 +13,7 @@ import (
 	"github.com/banger-vm/banger/internal/disk/ext4"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 )
 
 // BuildDebian makes an image with mmdebstrap, which works as root and, in a user namespace, as an ordinary user. A name
@@ -83,6 +84,9 @@ func (m *Manager) buildLocked(ctx context.Context, rec recipe, r opstate.Reporte
 		ID: id, Name: rec.name, Managed: true, Kernel: rec.kernel, Init: rec.init, Source: "debian:" + rec.suite,
 		Digest: c.digest, RootSize: rec.rootOptions().Size, WorkSize: rec.seedOptions().Size, Packages: len(c.packages),
 		Created: time.Now().UTC(), Rootfs: filepath.Join(dir, rootfsFile), WorkSeed: filepath.Join(dir, workSeedFile),
+	}
+	if img.Files, err = preflight.Record(ctx, stage, dir); err != nil {
+		return banger.Image{}, err
 	}
 	man := manifest{Image: img, PackagesDigest: packagesDigest(c.packages), PackageList: c.packages}
 	if err := m.publish(ctx, stage, man); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 )
 
 const status = `Package: git
@@ -138,6 +140,14 @@ func TestBuild(t *testing.T) {
 			t.Errorf("got %+v", img)
 		}
 		wantDirs(t, m, img.ID)
+	})
+	t.Run("preflight finds its files as they were published", func(t *testing.T) {
+		if len(img.Files) != 2 || img.Files[0].Path != img.Rootfs || img.Files[0].Size != img.RootSize || img.Files[1].Size != img.WorkSize {
+			t.Errorf("recorded are %+v", img.Files)
+		}
+		if bad := append(preflight.Image(img), preflight.ImageDigests(t.Context(), img, math.MaxInt64)...); len(bad) > 0 {
+			t.Errorf("%+v", bad)
+		}
 	})
 	t.Run("image.json has the packages, sorted", func(t *testing.T) {
 		b, err := os.ReadFile(filepath.Join(m.dir(img.ID), manifestFile))

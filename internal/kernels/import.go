@@ -15,6 +15,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 	"golang.org/x/sys/unix"
 )
 
@@ -53,7 +54,7 @@ func (m *Manager) importLocked(ctx context.Context, p api.KernelImport, r opstat
 	k := banger.Kernel{ID: id, Name: p.Name, Created: time.Now().UTC()}
 	err := m.build(ctx, p, stage, &k, r)
 	if err == nil {
-		err = m.publish(ctx, filepath.Join(stage, outDir), k)
+		err = m.publish(ctx, filepath.Join(stage, outDir), &k)
 	}
 	if err != nil {
 		return banger.Kernel{}, fmt.Errorf("import kernel %q: %w", p.Name, err)
@@ -170,15 +171,19 @@ func (m *Manager) build(ctx context.Context, p api.KernelImport, stage string, k
 	return syncTree(out)
 }
 
-// publish moves the directory out to the kernel's place and writes the row.
-func (m *Manager) publish(ctx context.Context, out string, k banger.Kernel) error {
+// publish records the files in the directory out, moves it to the kernel's place and writes the row.
+func (m *Manager) publish(ctx context.Context, out string, k *banger.Kernel) error {
 	dir := filepath.Join(m.cfg.Dir, string(k.ID))
+	var err error
+	if k.Files, err = preflight.Record(ctx, out, dir); err != nil {
+		return err
+	}
 	if err := os.Rename(out, dir); err != nil {
 		return err
 	}
-	err := syncPath(m.cfg.Dir)
+	err = syncPath(m.cfg.Dir)
 	if err == nil {
-		err = m.cfg.Store.PutKernel(ctx, k)
+		err = m.cfg.Store.PutKernel(ctx, *k)
 	}
 	if err != nil {
 		return errors.Join(err, removeKernel(dir))

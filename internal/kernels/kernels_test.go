@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/kernels/kerneltest"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/google/go-cmp/cmp"
 )
 
@@ -211,7 +213,13 @@ func TestImportOfAPackage(t *testing.T) {
 			ID: k.ID, Name: "debian-test", Release: release, Arch: "x86_64", Source: "linux-image-" + release + "_1_amd64.deb", Format: "elf",
 			Image: filepath.Join(dir, "vmlinux"), Base: filepath.Join(dir, "boot"), Modules: filepath.Join(dir, "modules.ext4"), ModulesType: "ext4",
 			BootModules: []string{"virtio.ko", "virtio_mmio.ko", "virtio_blk.ko", "crc32c_generic.ko", "ext4.ko", "virtio_net.ko", "virtio-rng.ko"},
-			Created:     k.Created, Facts: k.Facts,
+			Created:     k.Created, Facts: k.Facts, Files: k.Files,
+		}
+		if len(k.Files) != 2+len(k.BootModules) {
+			t.Errorf("recorded are %v", k.Files)
+		}
+		if bad := append(preflight.Kernel(k), preflight.KernelDigests(t.Context(), k, math.MaxInt64)...); len(bad) > 0 {
+			t.Errorf("a kernel that was just imported: %v", bad)
 		}
 		if diff := cmp.Diff(want, k); diff != "" {
 			t.Error(diff)
