@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/banger-vm/banger/internal/initramfs"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 )
 
@@ -19,6 +20,19 @@ type Boot struct {
 
 // Name implements capability.Capability.
 func (*Boot) Name() string { return "boot" }
+
+// Checks asks whether the files that a guest boots from are there and whole.
+func (b *Boot) Checks(r *capability.Run) []preflight.Check {
+	return []preflight.Check{
+		{Name: "kernel", Ask: func(context.Context) (string, []preflight.Problem) { return r.Kernel.Name, preflight.Kernel(r.Kernel) }},
+		{Name: "agent", Ask: func(context.Context) (string, []preflight.Problem) {
+			if err := b.Builder.CheckAgent(); err != nil {
+				return preflight.Failed(err)
+			}
+			return "there", nil
+		}},
+	}
+}
 
 func initrd(r *capability.Run) string { return filepath.Join(r.Dir, "initrd") }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/banger-vm/banger/internal/disk"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -36,25 +37,59 @@ type Disks struct {
 // Name implements capability.Capability.
 func (*Disks) Name() string { return "disks" }
 
-// Attach clones what is not cloned yet and activates the clones. A disk that a VM once had and that is gone is data loss:
-// it is not silently replaced by a new one.
+// startReserve is what a VM takes at its very beginning besides its disks: initramfs, logs, the first blocks written.
+const startReserve = 64 << 20
+
+// Checks asks for the disks that the VM has, for what those that it lacks are made of, and for room.
+func (d *Disks) Checks(r *capability.Run) []preflight.Check {
+	return []preflight.Check{
+		{Name: "image", Ask: func(context.Context) (string, []preflight.Problem) { return r.Image.Name, preflight.Image(r.Image) }},
+		{Name: "disks", Ask: func(context.Context) (string, []preflight.Problem) { return r.VM.Spec.Cloner, d.lost(r) }},
+		{Name: "disk-space", Ask: func(context.Context) (string, []preflight.Problem) {
+			need := int64(startReserve)
+			for _, v := range volumes(r) {
+				if !exists(v.Path) {
+					need += disk.Needs(r.VM.Spec.Cloner, v)
+				}
+			}
+			return preflight.Space(filepath.Dir(r.Dir), need, need)
+		}},
+	}
+}
+
+// lost tells whether the VM's cloner is here, and which of its disks a VM that has run lacks. Those are data loss: a start does
+// not silently make new ones.
+func (d *Disks) lost(r *capability.Run) []preflight.Problem {
+	var found []preflight.Problem
+	if _, err := d.cloner(r.VM); err != nil {
+		found = append(found, preflight.Problem{Detail: err.Error(), Fix: errkind.Hint(err)})
+	}
+	for _, v := range volumes(r) {
+		if !r.VM.Started.IsZero() && !exists(v.Path) {
+			found = append(found, preflight.Problem{
+				Detail: fmt.Sprintf("the disk %s.* is gone", v.Path),
+				Fix:    fmt.Sprintf("restore the file, or delete the VM: `banger vm delete --force %s`", r.VM.Name),
+				Kind:   api.KindDataLoss,
+			})
+		}
+	}
+	return found
+}
+
+// Attach clones what is not cloned yet and activates the clones.
 func (d *Disks) Attach(ctx context.Context, r *capability.Run) error {
 	r.Report.Stage("clone disks")
 	cloner, err := d.cloner(r.VM)
 	if err != nil {
 		return err
 	}
-	root, work := volumes(r)
-	if work.Base == "" {
+	volumes := volumes(r)
+	if work := &volumes[1]; work.Base == "" {
 		if work.Base, err = d.seed(ctx, r); err != nil {
 			return err
 		}
 	}
-	for _, v := range []disk.Volume{root, work} {
-		if !r.VM.Started.IsZero() && !exists(v.Path) {
-			return errkind.WithHint(errkind.New(api.KindDataLoss, "the disk %s.* is gone", v.Path),
-				"restore the file, or delete the VM: `banger vm delete --force %s`", r.VM.Name)
-		}
+	for _, v := range volumes {
 		if err := cloner.Create(ctx, v); err != nil {
 			return err
 		}
@@ -93,20 +128,28 @@ func (d *Disks) each(r *capability.Run, fn func(disk.Cloner, disk.Volume) error)
 	if err != nil {
 		return err
 	}
-	root, work := volumes(r)
-	return errors.Join(fn(cloner, root), fn(cloner, work))
+	var errs []error
+	for _, v := range volumes(r) {
+		errs = append(errs, fn(cloner, v))
+	}
+	return errors.Join(errs...)
 }
 
 func (d *Disks) cloner(vm banger.VM) (disk.Cloner, error) {
 	if c, ok := d.Cloners[vm.Spec.Cloner]; ok {
 		return c, nil
 	}
-	return nil, errkind.New(api.KindUnavailable, "disk cloner %q of vm %q is not available here", vm.Spec.Cloner, vm.Name)
+	return nil, errkind.WithHint(
+		errkind.New(api.KindUnavailable, "disk cloner %q of vm %q is not available here", vm.Spec.Cloner, vm.Name),
+		"use the banger with which the VM was made, or delete it: `banger vm delete --force %s`", vm.Name)
 }
 
-func volumes(r *capability.Run) (root, work disk.Volume) {
-	return disk.Volume{Base: r.Image.Rootfs, Path: filepath.Join(r.Dir, "root"), Size: r.VM.Spec.RootSize},
-		disk.Volume{Base: r.Image.WorkSeed, Path: filepath.Join(r.Dir, "work"), Size: r.VM.Spec.WorkSize}
+// volumes are the root disk and the work disk.
+func volumes(r *capability.Run) []disk.Volume {
+	return []disk.Volume{
+		{Base: r.Image.Rootfs, Path: filepath.Join(r.Dir, "root"), Size: r.VM.Spec.RootSize},
+		{Base: r.Image.WorkSeed, Path: filepath.Join(r.Dir, "work"), Size: r.VM.Spec.WorkSize},
+	}
 }
 
 // freshWorkSize is the work disk's size when neither request, configuration nor image say one.
@@ -141,12 +184,12 @@ func files(volume string) []string {
 
 // Measure implements capability.Measurer.
 func (d *Disks) Measure(r *capability.Run, u *capability.Usage) error {
-	root, work := volumes(r)
+	disks := volumes(r)
 	var errs []error
 	for _, v := range []struct {
 		sum   *int64
 		files []string
-	}{{&u.Root, files(root.Path)}, {&u.Work, append(files(work.Path), files(filepath.Join(r.Dir, "seed"))...)}} {
+	}{{&u.Root, files(disks[0].Path)}, {&u.Work, append(files(disks[1].Path), files(filepath.Join(r.Dir, "seed"))...)}} {
 		for _, f := range v.files {
 			n, err := host.Allocated(f)
 			*v.sum += n

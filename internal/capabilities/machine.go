@@ -11,6 +11,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -41,19 +42,29 @@ func ReadHandle(dir string) (vmm.Handle, error) {
 	return h, nil
 }
 
-// Attach starts the machine. What the driver's checks find is reported all at once, before anything is started.
+// Checks asks the driver whether it can start such a machine.
+func (*Machine) Checks(r *capability.Run) []preflight.Check {
+	return []preflight.Check{{Name: "vmm", Ask: func(ctx context.Context) (string, []preflight.Problem) {
+		var s vmm.Spec
+		describe(&s, r)
+		return r.Driver.Features().Engine, r.Driver.Check(ctx, s)
+	}}}
+}
+
+// describe fills in what is known of a machine before its parts are made.
+func describe(s *vmm.Spec, r *capability.Run) {
+	s.ID, s.Name, s.Dir, s.RunDir = r.VM.ID, r.VM.Name, r.Dir, r.RunDir
+	s.VCPU, s.MemMiB = r.VM.Spec.VCPU, r.VM.Spec.MemMiB
+}
+
+// Attach starts the machine.
 func (m *Machine) Attach(ctx context.Context, r *capability.Run) error {
 	r.Report.Stage("start machine")
 	if err := host.PrivateDir(r.RunDir); err != nil {
 		return err
 	}
-	s := &r.Spec
-	s.ID, s.Name, s.Dir, s.RunDir = r.VM.ID, r.VM.Name, r.Dir, r.RunDir
-	s.VCPU, s.MemMiB = r.VM.Spec.VCPU, r.VM.Spec.MemMiB
-	if err := vmm.Refusal(r.Driver.Check(ctx, *s)); err != nil {
-		return err
-	}
-	machine, err := r.Driver.Start(ctx, *s)
+	describe(&r.Spec, r)
+	machine, err := r.Driver.Start(ctx, r.Spec)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/banger-vm/banger/internal/hostnet/usernet"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -14,6 +15,18 @@ type UserNIC struct{}
 
 // Name implements capability.Capability.
 func (UserNIC) Name() string { return "nic" }
+
+// Checks asks whether the VMM has such a stack.
+func (UserNIC) Checks(r *capability.Run) []preflight.Check {
+	return []preflight.Check{{Name: "network", Ask: func(context.Context) (string, []preflight.Problem) {
+		if !r.Driver.Features().UserNet {
+			return "", []preflight.Problem{{
+				Detail: r.Driver.Name() + " has no user-mode network", Fix: `use another VMM: set vmm = "auto" in the configuration`,
+			}}
+		}
+		return "user-mode stack of the VMM", nil
+	}}}
+}
 
 // Attach implements capability.Capability. Without NAT nothing leaves the stack.
 func (UserNIC) Attach(_ context.Context, r *capability.Run) error {

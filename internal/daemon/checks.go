@@ -7,6 +7,7 @@ import (
 
 	"github.com/banger-vm/banger/internal/doctor"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 	"golang.org/x/sys/unix"
 )
@@ -27,7 +28,7 @@ func (d *Daemon) checks() []doctor.Check {
 
 func (d *Daemon) checkEngine(ctx context.Context) (string, error) {
 	// Only what does not depend on a VM is of interest: a spec that is good in itself, without files.
-	err := vmm.Refusal(d.engine.auto.Check(ctx, vmm.Spec{VCPU: 1, MemMiB: 256, Kernel: "/", Initrd: "/"}))
+	err := preflight.Refuse(d.engine.auto.Check(ctx, vmm.Spec{VCPU: 1, MemMiB: 256, Kernel: "/", Initrd: "/"}))
 	return d.engine.auto.Features().Engine, err
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
 )
 
 // Names of the cloners: what configuration and VM records say.
@@ -41,6 +42,19 @@ func Choose(f Facts) (Choice, error) {
 		return Choice{QCOW2, fmt.Sprintf("no reflink (%v), and the VMM opens qcow2", f.Reflink)}, nil
 	}
 	return Choice{Copy, fmt.Sprintf("no reflink (%v), and the VMM opens raw disks only: every VM copies its image's blocks", f.Reflink)}, nil
+}
+
+// Needs returns how many bytes the cloner of that name takes at once to clone v's base: what is allocated of it for a copy,
+// next to nothing for the others.
+func Needs(cloner string, v Volume) int64 {
+	if cloner != Copy {
+		return 0
+	}
+	n, err := host.Allocated(v.Base)
+	if err != nil {
+		return 0 // there is no base, which is another's finding
+	}
+	return n
 }
 
 func forced(f Facts) (Choice, error) {

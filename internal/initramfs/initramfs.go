@@ -49,6 +49,12 @@ type version struct {
 // New returns a builder that keeps bases in the directory cache and takes the agent from the file agent.
 func New(cache, agent string) *Builder { return &Builder{cache: cache, agent: agent} }
 
+// CheckAgent tells whether there is an agent to put into archives.
+func (b *Builder) CheckAgent() error {
+	_, err := b.agentDigest()
+	return err
+}
+
 // Build writes the initramfs of a VM at path, replacing what is there. The file is private: cfg has secrets. cfg.Modules is
 // set to the kernel's boot modules. On error nothing new is left at path.
 func (b *Builder) Build(_ context.Context, path string, k banger.Kernel, cfg guestapi.BootConfig) error {

@@ -52,25 +52,32 @@ func Failed(err error) (string, []Problem) {
 	return "", []Problem{{Detail: err.Error(), Fix: fix}}
 }
 
-// Refusal asks the checks and returns what keeps a VM from running as one error, of the first problem's kind and with the fixes
-// as its hint; nil when nothing does.
+// Refusal asks the checks and returns what [Refuse] makes of everything that they find.
 func Refusal(ctx context.Context, checks []Check) error {
-	var details, fixes []string
-	var kind errkind.Kind
+	var all []Problem
 	for _, c := range checks {
 		_, found := c.ask(ctx)
-		for _, p := range found {
-			if p.Minor {
-				continue
-			}
-			details, kind = append(details, p.Detail), cmp.Or(kind, p.Kind, api.KindUnavailable)
-			if p.Fix != "" && !slices.Contains(fixes, p.Fix) {
-				fixes = append(fixes, p.Fix)
-			}
-		}
+		all = append(all, found...)
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	return Refuse(all)
+}
+
+// Refuse returns what keeps a VM from running as one error, of the first problem's kind and with the fixes as its hint; nil when
+// nothing does.
+func Refuse(found []Problem) error {
+	var details, fixes []string
+	var kind errkind.Kind
+	for _, p := range found {
+		if p.Minor {
+			continue
+		}
+		details, kind = append(details, p.Detail), cmp.Or(kind, p.Kind, api.KindUnavailable)
+		if p.Fix != "" && !slices.Contains(fixes, p.Fix) {
+			fixes = append(fixes, p.Fix)
+		}
 	}
 	if len(details) == 0 {
 		return nil

@@ -15,8 +15,8 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/vmlock"
-	"github.com/banger-vm/banger/internal/vmm"
 )
 
 // BeginCreate checks p as far as it can without I/O and begins an operation that creates the VM, and starts it if p asks
@@ -53,7 +53,7 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 	if p.Start {
 		driver, err := s.driver(p.VMM)
 		if err == nil {
-			err = vmm.Refusal(driver.Features().Unfit)
+			err = preflight.Refuse(driver.Features().Unfit)
 		}
 		if err != nil {
 			return err // before an image is built for nothing

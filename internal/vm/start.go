@@ -73,6 +73,9 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 	if err != nil {
 		return err
 	}
+	if err := s.cfg.Chain.Check(ctx, run); err != nil {
+		return err
+	}
 	if run.VM, err = s.setState(ctx, vm.ID, banger.Starting, nil); err != nil {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
-	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm/fake"
 )
 
@@ -104,7 +104,7 @@ func TestBadRequests(t *testing.T) {
 
 func TestUnfitHost(t *testing.T) {
 	h := newHouse(t)
-	h.host = fake.NewHost(fake.Config{Unfit: []vmm.Problem{{Detail: "QEMU is not installed", Fix: "install it"}}})
+	h.host = fake.NewHost(fake.Config{Unfit: []preflight.Problem{{Detail: "QEMU is not installed", Fix: "install it"}}})
 	h.restart("")
 	t.Run("a VM that is to start is refused before its image is looked for", func(t *testing.T) {
 		_, err := h.create(api.VMCreate{Start: true, Image: "none"})

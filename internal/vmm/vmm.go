@@ -25,12 +25,10 @@ package vmm
 import (
 	"context"
 	"net"
-	"strings"
 	"time"
 
-	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
-	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/preflight"
 )
 
 // The logs of a machine, in Spec.Dir. A full one is renamed to have [RotatedSuffix], over an older one.
@@ -50,8 +48,9 @@ const (
 type Driver interface {
 	Name() string
 	Features() Features
-	// Check reports everything that keeps the driver from starting spec on this host, all at once.
-	Check(ctx context.Context, spec Spec) []Problem
+	// Check reports everything that keeps the driver from starting spec on this host, all at once. It is asked before the files
+	// of the VM are made: a path that is empty is not looked at.
+	Check(ctx context.Context, spec Spec) []preflight.Problem
 	Start(ctx context.Context, spec Spec) (Machine, error)
 	Adopt(ctx context.Context, h Handle) (Machine, error)
 }
@@ -79,25 +78,7 @@ type Features struct {
 	Snapshot  bool
 	MinMemMiB int // smallest guest memory that boots
 	// Unfit is what keeps any machine from starting on this host; Check reports it too.
-	Unfit []Problem
-}
-
-// Problem is one thing that prevents a start, with what to do about it.
-type Problem struct {
-	Detail string
-	Fix    string
-}
-
-// Refusal is what [Driver.Check] found as one error, of kind unavailable and with the fixes as its hint; nil when it found nothing.
-func Refusal(found []Problem) error {
-	if len(found) == 0 {
-		return nil
-	}
-	var details, fixes []string
-	for _, p := range found {
-		details, fixes = append(details, p.Detail), append(fixes, p.Fix)
-	}
-	return errkind.WithHint(errkind.New(api.KindUnavailable, "%s", strings.Join(details, "; ")), "%s", strings.Join(fixes, "; "))
+	Unfit []preflight.Problem
 }
 
 // Spec is everything a driver needs to start a machine. Paths are absolute.

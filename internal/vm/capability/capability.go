@@ -9,6 +9,9 @@
 //   - When Attach of one capability fails, the chain detaches that one and all before it, and reports the failure first.
 //   - Each Attach and Detach is a named failpoint, is timed and logged.
 //
+// Before anything is attached, every [Checker] among them is asked what would keep it from attaching, so that a start which
+// cannot succeed changes nothing, and says everything that is wrong at once.
+//
 // All calls for one VM are made under that VM's lock.
 package capability
 
@@ -25,6 +28,7 @@ import (
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/guest"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
@@ -51,6 +55,12 @@ type Capability interface {
 	Name() string // one word, stable: it names the failpoints NAME.attach and NAME.detach
 	Attach(ctx context.Context, r *Run) error
 	Detach(ctx context.Context, r *Run) error
+}
+
+// Checker is a capability that can tell beforehand what would keep it from attaching. The checks look at r as a start begins
+// with it, and change nothing.
+type Checker interface {
+	Checks(r *Run) []preflight.Check
 }
 
 // Reattacher is a capability that has something to do for a machine which outlived the daemon. A failure becomes a
@@ -94,6 +104,17 @@ func (c *Chain) Steps() []string {
 		names = append(names, p.Name()+".attach")
 	}
 	return names
+}
+
+// Check asks every capability what would keep it from attaching. The error, of kind unavailable, has all of it.
+func (c *Chain) Check(ctx context.Context, r *Run) error {
+	var all []preflight.Check
+	for _, p := range c.caps {
+		if q, ok := p.(Checker); ok {
+			all = append(all, q.Checks(r)...)
+		}
+	}
+	return preflight.Refusal(ctx, all)
 }
 
 // undoTimeout bounds an undo, which runs although the request that failed may have ended.

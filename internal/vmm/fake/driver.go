@@ -14,6 +14,7 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
@@ -39,17 +40,20 @@ func (d *Driver) Features() vmm.Features {
 }
 
 // Check looks at files and memory.
-func (d *Driver) Check(_ context.Context, spec vmm.Spec) []vmm.Problem {
+func (d *Driver) Check(_ context.Context, spec vmm.Spec) []preflight.Problem {
 	problems := slices.Clone(d.host.cfg.Unfit)
 	if spec.MemMiB < d.host.cfg.MinMemMiB {
-		problems = append(problems, vmm.Problem{
+		problems = append(problems, preflight.Problem{
 			Detail: fmt.Sprintf("%d MiB of memory are too little", spec.MemMiB),
 			Fix:    fmt.Sprintf("give it %d MiB or more", d.host.cfg.MinMemMiB),
 		})
 	}
 	for _, path := range files(spec) {
+		if path == "" {
+			continue
+		}
 		if _, err := os.Stat(path); err != nil {
-			problems = append(problems, vmm.Problem{Detail: err.Error(), Fix: "make the file"})
+			problems = append(problems, preflight.Problem{Detail: err.Error(), Fix: "make the file"})
 		}
 	}
 	return problems

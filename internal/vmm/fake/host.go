@@ -22,6 +22,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
@@ -51,7 +52,7 @@ type Config struct {
 	// MinMemMiB is what Features says; default 64.
 	MinMemMiB int
 	// Unfit is what Features says, and Check too.
-	Unfit []vmm.Problem
+	Unfit []preflight.Problem
 }
 
 // Host is a fake computer.

@@ -28,6 +28,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
@@ -58,7 +59,7 @@ type Driver struct {
 	version string
 	tscKHz  int
 	accel   accel
-	defects []vmm.Problem // why no machine can be started at all
+	defects []preflight.Problem // why no machine can be started at all
 	logs    *keeper
 	// serveWithin is the constant, but for tests.
 	serveWithin time.Duration
@@ -83,7 +84,7 @@ const lookAgain = "; then `banger daemon stop`, and the next command starts a da
 
 func (d *Driver) findBinary(ctx context.Context) {
 	refuse := func(fix, format string, args ...any) {
-		d.defects = append(d.defects, vmm.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix + lookAgain})
+		d.defects = append(d.defects, preflight.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix + lookAgain})
 	}
 	path, err := host.LookPath(d.cfg.Binary)
 	if err != nil {
@@ -115,8 +116,8 @@ var versionLine = regexp.MustCompile(`QEMU emulator version ((\d+)\.\d+(?:\.\d+)
 type accel struct {
 	name   string // AccelKVM or AccelTCG
 	why    string
-	hint   string       // what to do about it; empty: nothing is amiss
-	defect *vmm.Problem // why it cannot be had
+	hint   string             // what to do about it; empty: nothing is amiss
+	defect *preflight.Problem // why it cannot be had
 }
 
 func chooseAccel(ctx context.Context, cfg Config) accel {
@@ -130,7 +131,7 @@ func chooseAccel(ctx context.Context, cfg Config) accel {
 	case cfg.Accel == vmm.AccelKVM:
 		why := fmt.Sprintf("the configuration insists on KVM (qemu_accel is kvm), but %v", err)
 		fix := errkind.Hint(err) + "; or set qemu_accel to auto" + lookAgain
-		return accel{name: vmm.AccelKVM, why: why, hint: fix, defect: &vmm.Problem{Detail: why, Fix: fix}}
+		return accel{name: vmm.AccelKVM, why: why, hint: fix, defect: &preflight.Problem{Detail: why, Fix: fix}}
 	}
 	return accel{name: vmm.AccelTCG, why: fmt.Sprintf("emulation, because %v", err),
 		hint: "VMs run all the same, several times slower; to make them fast, " + errkind.Hint(err)}
@@ -161,10 +162,10 @@ func (d *Driver) Features() vmm.Features {
 const maxSocketPath = 107
 
 // Check implements vmm.Driver.
-func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
+func (d *Driver) Check(_ context.Context, s vmm.Spec) []preflight.Problem {
 	found := slices.Clone(d.defects)
 	add := func(fix, format string, args ...any) {
-		found = append(found, vmm.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix})
+		found = append(found, preflight.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	if s.MemMiB < minMemMiB {
 		add(fmt.Sprintf("give it at least %d MiB", minMemMiB), "%d MiB of memory is too little", s.MemMiB)
@@ -180,6 +181,9 @@ func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
 		files = append(files, disk.Path)
 	}
 	for _, path := range files {
+		if path == "" {
+			continue
+		}
 		if _, err := os.Stat(path); err != nil {
 			add("restore the file, or delete the VM", "%v", err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 	"golang.org/x/sys/unix"
 )
@@ -30,7 +31,7 @@ func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start qemu: %w", err)
 	}
-	if err := vmm.Refusal(d.Check(ctx, s)); err != nil {
+	if err := preflight.Refuse(d.Check(ctx, s)); err != nil {
 		return nil, err
 	}
 	if err := vacate(s.RunDir); err != nil {

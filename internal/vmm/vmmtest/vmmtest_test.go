@@ -13,6 +13,7 @@ import (
 
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/fake"
 	"github.com/banger-vm/banger/internal/vmm/vmmtest"
@@ -23,11 +24,11 @@ type wrong struct {
 	vmm.Driver
 	start func(ctx context.Context, d vmm.Driver, s vmm.Spec) (vmm.Machine, error)
 	adopt func(ctx context.Context, d vmm.Driver, h vmm.Handle) (vmm.Machine, error)
-	check func(p []vmm.Problem) []vmm.Problem
+	check func(p []preflight.Problem) []preflight.Problem
 	wrap  func(m vmm.Machine) vmm.Machine
 }
 
-func (w wrong) Check(ctx context.Context, s vmm.Spec) []vmm.Problem {
+func (w wrong) Check(ctx context.Context, s vmm.Spec) []preflight.Problem {
 	if w.check == nil {
 		return w.Driver.Check(ctx, s)
 	}
@@ -92,7 +93,7 @@ var defects = map[string]struct {
 	wrong
 }{
 	"reports one problem at a time": {"all problems of a spec are reported at once, each with a fix", wrong{
-		check: func(p []vmm.Problem) []vmm.Problem { return p[:1] },
+		check: func(p []preflight.Problem) []preflight.Problem { return p[:1] },
 	}},
 	"leaves a socket when a start fails": {"a start that fails leaves nothing", wrong{
 		start: func(ctx context.Context, d vmm.Driver, s vmm.Spec) (vmm.Machine, error) {
