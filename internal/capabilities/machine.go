@@ -88,10 +88,13 @@ func (m *Machine) Detach(ctx context.Context, r *capability.Run) error {
 			return err
 		}
 	}
-	for _, path := range []string{handleFile(r.Dir), r.RunDir} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("remove what the machine left: %w", err)
-		}
+	// A machine that died with its host or without a handle has left sockets.
+	err := host.RemoveDir(r.RunDir)
+	if err == nil {
+		err = os.Remove(handleFile(r.Dir))
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove what the machine left: %w", err)
 	}
 	return nil
 }

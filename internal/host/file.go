@@ -94,6 +94,24 @@ func notPrivate(format string, args ...any) error {
 		"give it to yourself alone or move it away, or point BANGER_ROOT to a directory of your own")
 }
 
+// RemoveDir removes a directory with the files that are left in it; it need not exist. It does not descend: it is for
+// directories of banger's own, and what is below one of those is not.
+func RemoveDir(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+			return fmt.Errorf("remove what is left in a directory: %w", err)
+		}
+	}
+	return os.Remove(dir)
+}
+
 // Allocated returns the bytes that the file at path takes on disk, which for a sparse file is less than its size.
 func Allocated(path string) (int64, error) {
 	var st unix.Stat_t

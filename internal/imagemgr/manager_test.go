@@ -411,13 +411,42 @@ func TestSweep(t *testing.T) {
 	put(".staging-aaaaaaaaaaaa/work/mmdebstrap.x/etc/passwd")
 	put("bbbbbbbbbbbb/rootfs.ext4") // the crash came before the row
 	put("bbbbbbbbbbbb/" + uncommittedFile)
-	put("cccccccccccc/rootfs.ext4") // no proof: a store that was restored may miss it
+	put("cccccccccccc/rootfs.ext4")     // no proof: a store that was restored may miss it
+	put("dddddddddddd/" + manifestFile) // an image, perhaps, of a store that was lost
 	put("notes/mine.txt")
+	t.Run("doctor would find what is swept, and what only looks like an image, but nothing while an image is built", func(t *testing.T) {
+		found := func() (mendable, other int) {
+			t.Helper()
+			left, err := m.Leftovers(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range left {
+				if p.Mend != nil {
+					mendable++
+				} else {
+					other++
+				}
+			}
+			return mendable, other
+		}
+		if mendable, other := found(); mendable != 2 || other != 1 {
+			t.Errorf("found %d, and %d for a person", mendable, other)
+		}
+		unlock, err := m.locks.Lock(t.Context(), "web")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if mendable, other := found(); mendable+other > 0 {
+			t.Errorf("found %d, and %d for a person, while an image is built", mendable, other)
+		}
+		unlock()
+	})
 	for range 2 {
 		if err := m.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		wantDirs(t, m, img.ID, "cccccccccccc", "notes")
+		wantDirs(t, m, img.ID, "cccccccccccc", "dddddddddddd", "notes")
 	}
 	if _, err := os.Stat(filepath.Join(m.cfg.Dir, "notes", "mine.txt")); err != nil {
 		t.Error(err)

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,44 +20,73 @@ import (
 // It is called once, before anything is built. Errors are logged with the directory they concern; one does not stop
 // the rest.
 func (m *Manager) Sweep(ctx context.Context) error {
-	entries, err := os.ReadDir(m.cfg.Dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
 	images, err := m.cfg.Store.ListImages(ctx)
 	if err != nil {
 		return err
+	}
+	for _, img := range images { // the crash came after the row
+		if err := removeFile(filepath.Join(m.dir(img.ID), uncommittedFile)); err != nil {
+			m.cfg.Log.Error("left-over of an image build stays", "image", img.Name, "err", err)
+		}
+	}
+	found, err := m.Leftovers(ctx)
+	for _, p := range found {
+		if p.Mend == nil {
+			continue
+		}
+		m.cfg.Log.Info("removing left-over of an image build", "what", p.Detail)
+		if _, err := p.Mend(ctx); err != nil {
+			m.cfg.Log.Error("left-over of an image build stays", "what", p.Detail, "err", err)
+		}
+	}
+	return err
+}
+
+// Leftovers finds what a crash left. It may be asked at any time: while an image is built or deleted it finds nothing. What is
+// proven to be rubbish can be mended; a directory that might be an image of a store that was lost is for a person.
+func (m *Manager) Leftovers(ctx context.Context) ([]preflight.Problem, error) {
+	entries, err := os.ReadDir(m.cfg.Dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	images, err := m.cfg.Store.ListImages(ctx)
+	if err != nil || !m.locks.Idle() {
+		return nil, err // what is made after this has other names
 	}
 	known := map[string]bool{}
 	for _, i := range images {
 		known[string(i.ID)] = true
 	}
+	var found []preflight.Problem
 	for _, e := range entries {
-		dir := filepath.Join(m.cfg.Dir, e.Name())
-		if err := m.sweepDir(ctx, dir, known[e.Name()]); err != nil {
-			m.cfg.Log.Error("left-over of an image build stays", "dir", dir, "err", err)
+		if p, ok := leftover(filepath.Join(m.cfg.Dir, e.Name())); ok && !known[e.Name()] {
+			found = append(found, p)
 		}
 	}
-	return nil
+	return found, nil
 }
 
-func (m *Manager) sweepDir(ctx context.Context, dir string, known bool) error {
-	if strings.HasPrefix(filepath.Base(dir), stagingPrefix) {
-		m.cfg.Log.Info("removing left-over of an image build", "dir", dir)
-		return removeStage(ctx, dir)
+// leftover tells whether dir, which no row names, is what a crash left.
+func leftover(dir string) (preflight.Problem, bool) {
+	p := preflight.Problem{Detail: "left of an image build: " + dir, Fix: "remove it: `banger doctor --fix`", Minor: true}
+	has := func(name string) bool { _, err := os.Lstat(filepath.Join(dir, name)); return err == nil }
+	switch {
+	case !has("."): // an operation that has ended since took it away
+		return p, false
+	case strings.HasPrefix(filepath.Base(dir), stagingPrefix):
+		p.Mend = func(ctx context.Context) (string, error) { return "removed", removeStage(ctx, dir) }
+	case has(uncommittedFile):
+		p.Mend = func(context.Context) (string, error) { return "removed", removeImageDir(dir) }
+	case has(manifestFile):
+		p.Detail = dir + " looks like an image, and no record names it"
+		p.Fix = "see " + filepath.Join(dir, manifestFile) + " for what it is; if you do not need it, remove it by hand"
+	default:
+		return p, false
 	}
-	mark := filepath.Join(dir, uncommittedFile)
-	if _, err := os.Lstat(mark); err != nil {
-		return nil // committed, or not ours
-	}
-	if known {
-		return removeFile(mark)
-	}
-	m.cfg.Log.Info("removing image that was never committed", "dir", dir)
-	return removeImageDir(dir)
+	return p, true
 }
 
 // removeStage removes a staging directory and all that belongs to it, the processes that still work on it first. What

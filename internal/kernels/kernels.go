@@ -19,7 +19,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/banger-vm/banger/api"
@@ -27,6 +26,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/namelock"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 )
 
 // Store keeps the records of kernels.
@@ -135,13 +135,9 @@ func (m *Manager) Delete(ctx context.Context, ref string, users func(context.Con
 	return nil
 }
 
-// Sweep removes what interrupted imports and deletes left: below Config.Dir directories with the names that we give, and
-// nothing else, and in the cache the bases of kernels that are no more. It runs before anything else uses the manager.
+// Sweep removes what interrupted imports and deletes left: what [Manager.Leftovers] finds, and in the cache the bases of
+// kernels that are no more. It runs before anything else uses the manager.
 func (m *Manager) Sweep(ctx context.Context) error {
-	entries, err := os.ReadDir(m.cfg.Dir)
-	if err != nil {
-		return err
-	}
 	all, err := m.List(ctx)
 	if err != nil {
 		return err
@@ -150,21 +146,48 @@ func (m *Manager) Sweep(ctx context.Context) error {
 	for i, k := range all {
 		known[i] = k.ID
 	}
-	errs := []error{m.cfg.Bases.Sweep(known)}
+	found, err := m.Leftovers(ctx)
+	errs := []error{m.cfg.Bases.Sweep(known), err}
+	for _, p := range found {
+		m.cfg.Log.Info("removing leftover of an import", "what", p.Detail)
+		_, err := p.Mend(ctx)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// Leftovers finds what interrupted imports and deletes left below Config.Dir: directories with the names that we give, and
+// nothing else. It may be asked at any time: while a kernel is imported or deleted it finds nothing.
+func (m *Manager) Leftovers(ctx context.Context) ([]preflight.Problem, error) {
+	entries, err := os.ReadDir(m.cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	all, err := m.List(ctx)
+	if err != nil || !m.names.Idle() {
+		return nil, err // what is made after this has other names
+	}
+	known := map[string]bool{}
+	for _, k := range all {
+		known[string(k.ID)] = true
+	}
+	var found []preflight.Problem
 	for _, e := range entries {
 		path := filepath.Join(m.cfg.Dir, e.Name())
 		id, staged := strings.CutPrefix(e.Name(), stagingPrefix)
-		if !e.IsDir() || !kernelID.MatchString(id) || slices.Contains(known, banger.KernelID(id)) {
+		if _, err := os.Lstat(path); err != nil || !e.IsDir() || !kernelID.MatchString(id) || known[id] {
 			continue
 		}
-		m.cfg.Log.Info("leftover of an import removed", "dir", path)
+		remove := removeKernel
 		if staged {
-			errs = append(errs, os.RemoveAll(path))
-		} else {
-			errs = append(errs, removeKernel(path))
+			remove = os.RemoveAll
 		}
+		found = append(found, preflight.Problem{
+			Detail: "left of a kernel's import: " + path, Fix: "remove it: `banger doctor --fix`", Minor: true,
+			Mend: func(context.Context) (string, error) { return "removed", remove(path) },
+		})
 	}
-	return errors.Join(errs...)
+	return found, nil
 }
 
 var kernelID = regexp.MustCompile(`^[0-9a-f]{12}$`)

@@ -521,6 +521,14 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	unlock, err := m.names.Lock(t.Context(), "busy")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if left, err := m.Leftovers(t.Context()); err != nil || len(left) > 0 {
+		t.Errorf("while a kernel is imported: %+v, %v", left, err)
+	}
+	unlock()
 	if err := m.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -47,3 +47,10 @@ func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error
 		return nil, context.Cause(ctx)
 	}
 }
+
+// Idle reports whether nobody holds or waits for a lock.
+func (l *Locks) Idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.held) == 0
+}

@@ -65,8 +65,11 @@ func TestLocks(t *testing.T) {
 			if err := <-got; !errors.Is(err, why) {
 				t.Errorf("got %v", err)
 			}
+			if l.Idle() {
+				t.Error("idle while held")
+			}
 			unlock()
-			if len(l.held) != 0 {
+			if !l.Idle() {
 				t.Errorf("entries are left: %v", l.held)
 			}
 		})

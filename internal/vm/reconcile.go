@@ -3,9 +3,6 @@ package vm
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -27,14 +24,12 @@ func (s *Service) Reconcile(ctx context.Context, handles HandleReader) error {
 	if err != nil {
 		return err
 	}
-	claimed := map[string]bool{}
 	for _, vm := range vms {
 		if err := s.reconcile(ctx, vm, handles); err != nil {
 			s.log.Error("reconcile", "vm", vm.Name, "err", err)
 		}
-		claimed[string(vm.ID)] = true
 	}
-	return s.removeUnclaimed(ctx, claimed, handles)
+	return s.removeLeftovers(ctx, handles)
 }
 
 func (s *Service) reconcile(ctx context.Context, vm banger.VM, handles HandleReader) error {
@@ -129,28 +124,6 @@ func (s *Service) killAndRemove(ctx context.Context, vm banger.VM, handles Handl
 	return s.remove(ctx, vm)
 }
 
-// removeUnclaimed removes what a record no longer names: its machine first, if that lives.
-func (s *Service) removeUnclaimed(ctx context.Context, claimed map[string]bool, handles HandleReader) error {
-	entries, err := os.ReadDir(s.cfg.Dirs.VMsDir())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if claimed[e.Name()] || !isID(e.Name()) {
-			continue
-		}
-		vm := banger.VM{ID: banger.VMID(e.Name()), Name: e.Name()}
-		s.log.Info("removing what is left of an unknown vm", "id", vm.ID)
-		if err := s.killAndRemove(ctx, vm, handles); err != nil {
-			s.log.Error("remove leftovers", "id", vm.ID, "err", err)
-		}
-	}
-	return nil
-}
-
 // isID reports whether a directory's name is one that we give to VMs.
 func isID(name string) bool {
 	if len(name) != len(banger.NewID[banger.VMID]()) {
@@ -162,22 +135,4 @@ func isID(name string) bool {
 		}
 	}
 	return true
-}
-
-// removeDir removes a directory of ours with the plain files that are left in it. It does not descend: whatever holds a
-// directory was not made by banger.
-func removeDir(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
-			return fmt.Errorf("remove leftovers of a vm: %w", err)
-		}
-	}
-	return os.Remove(dir)
 }

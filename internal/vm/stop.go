@@ -11,6 +11,7 @@ import (
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vmm"
@@ -242,7 +243,7 @@ func (s *Service) remove(ctx context.Context, vm banger.VM) error {
 		func() error { return s.step(ctx, stepDeleting) },
 		func() error { return s.cfg.Chain.Destroy(ctx, run) },
 		func() error { return s.step(ctx, stepDestroyed) },
-		func() error { return errors.Join(removeDir(run.RunDir), removeDir(run.Dir)) },
+		func() error { return errors.Join(host.RemoveDir(run.RunDir), host.RemoveDir(run.Dir)) },
 		func() error { return s.step(ctx, stepRemoved) },
 	} {
 		if err := do(); err != nil {
