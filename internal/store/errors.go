@@ -27,14 +27,18 @@ func mapError(ctx context.Context, err error) error {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%w: %w", err, syscall.ENOSPC)
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
-		return errkind.WithHint(errkind.Wrap(api.KindDataLoss, err),
-			"stop the daemon, copy the state directory, and restore the database from a backup; what no record claims is removed at start")
+		return damaged(err)
 	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
 		return errkind.WithHint(errkind.Wrap(api.KindBusy, err), "another program holds the database; close it")
 	case sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN:
 		return errkind.WithHint(errkind.Wrap(api.KindPermission, err), "check the owner and mode of the file and its directory")
 	}
 	return err
+}
+
+func damaged(err error) error {
+	return errkind.WithHint(errkind.Wrap(api.KindDataLoss, err),
+		"stop the daemon, copy the state directory, and restore the database from a backup; what no record claims is removed at start")
 }
 
 // violates reports whether err is a violation of the constraint with SQLite's extended result code.

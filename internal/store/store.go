@@ -39,6 +39,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 	_ "modernc.org/sqlite" // registers the driver "sqlite"
@@ -138,4 +139,13 @@ func inTx(ctx context.Context, db *sql.DB, fn func(tx *sql.Tx) error) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// Check has SQLite look at the whole file (PRAGMA quick_check). What it finds is of kind data-loss.
+func (s *Store) Check(ctx context.Context) error {
+	found, err := names(ctx, s.read, "PRAGMA quick_check(10)")
+	if err != nil || len(found) == 1 && found[0] == "ok" {
+		return err
+	}
+	return damaged(errors.New(strings.Join(found, "; ")))
 }

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -404,6 +405,24 @@ func TestOpen(t *testing.T) {
 		must(t, os.WriteFile(path, []byte(strings.Repeat("not a database ", 100)), 0o600))
 		_, err := store.Open(ctx, path)
 		wantKind(t, err, api.KindDataLoss, path)
+	})
+	t.Run("a database that is damaged in the middle is found by a check", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		s, err := store.Open(ctx, path)
+		must(t, err)
+		for i := range 300 {
+			must(t, s.CreateVM(ctx, newVM(banger.VMID(fmt.Sprintf("%012x", i)), fmt.Sprintf("vm-%d", i), i)))
+		}
+		must(t, s.Check(ctx))
+		must(t, s.Close())
+		b, err := os.ReadFile(path)
+		must(t, err)
+		copy(b[len(b)/2:], bytes.Repeat([]byte{0xff}, 8192))
+		must(t, os.WriteFile(path, b, 0o600))
+		s, err = store.Open(ctx, path)
+		must(t, err)
+		defer s.Close()
+		wantKind(t, s.Check(ctx), api.KindDataLoss)
 	})
 	t.Run("refuses a symbolic link and a directory that is not there", func(t *testing.T) {
 		dir := t.TempDir()
