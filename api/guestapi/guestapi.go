@@ -27,6 +27,7 @@ const (
 	MethodConfig   = "agent.configure"  // Identity → none: replace keys, time and environment of a running guest
 	MethodStats    = "agent.stats"      // → Stats
 	MethodPorts    = "agent.ports"      // → Ports
+	MethodResolve  = "agent.resolve"    // → none: asks the guest's name servers; kind unavailable: none answers
 	MethodSync     = "agent.sync"       // → none: sync(2) every file system
 	MethodPowerOff = "agent.power-off"  // → none: end processes, sync, answer, power off
 	MethodExec     = "exec"             // ExecSpec → ExecStarted, then frames

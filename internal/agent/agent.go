@@ -12,6 +12,7 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -38,6 +39,7 @@ type Agent struct {
 
 	commands  *run.Service // every command in the guest, SSH's too
 	sshServer *sshserver.Server
+	resolver  *net.Resolver
 
 	root    *milestone // the guest's own root is entered
 	usable  *milestone // commands may run: disks have their size, the network is up if it ever will be
@@ -51,6 +53,7 @@ func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *sl
 	a := &Agent{
 		cfg: cfg, version: version, log: log, journal: j, sup: proc.New(),
 		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
+		resolver: &net.Resolver{PreferGo: true},
 		root:     newMilestone(), usable: newMilestone(), network: newMilestone(), ssh: newMilestone(),
 	}
 	a.commands = run.New(a.sup, a.identity.environ)

@@ -28,6 +28,7 @@ func (a *Agent) handlers() map[string]call.Handler {
 		guestapi.MethodConfig:   a.configure,
 		guestapi.MethodStats:    func(context.Context, *call.Call) (any, error) { return facts.Stats(), nil },
 		guestapi.MethodPorts:    func(context.Context, *call.Call) (any, error) { return facts.Ports(), nil },
+		guestapi.MethodResolve:  a.resolve,
 		guestapi.MethodSync:     func(context.Context, *call.Call) (any, error) { unix.Sync(); return nil, nil },
 		guestapi.MethodPowerOff: a.handlePowerOff,
 	}
