@@ -7,6 +7,7 @@ const (
 	MethodInfo              = "daemon.info"
 	MethodStop              = "daemon.stop"
 	MethodDoctor            = "daemon.doctor"
+	MethodFix               = "daemon.fix"
 	MethodConfig            = "daemon.config"
 	MethodEvents            = "daemon.events"
 	MethodVMBegin           = "vm.create.begin"

@@ -20,9 +20,14 @@ func (c *Client) Info(ctx context.Context) (api.Info, error) {
 // Stop asks the daemon to end. VMs keep running. It returns when the daemon has agreed, which is before it has ended.
 func (c *Client) Stop(ctx context.Context) error { return c.call(ctx, api.MethodStop, nil, nil) }
 
-// Doctor runs the daemon's checks of the host.
-func (c *Client) Doctor(ctx context.Context) (api.Doctor, error) {
-	return get[api.Doctor](ctx, c, api.MethodDoctor, nil)
+// Doctor runs the daemon's checks of the host and of itself.
+func (c *Client) Doctor(ctx context.Context, ask api.DoctorAsk) (api.Doctor, error) {
+	return get[api.Doctor](ctx, c, api.MethodDoctor, ask)
+}
+
+// Fix is Doctor, and puts right what is safe to: nothing of the user's is touched.
+func (c *Client) Fix(ctx context.Context, ask api.DoctorAsk) (api.Doctor, error) {
+	return get[api.Doctor](ctx, c, api.MethodFix, ask)
 }
 
 // Config returns the configuration the daemon runs with, and where each value came from.

@@ -37,16 +37,13 @@ type Disks struct {
 // Name implements capability.Capability.
 func (*Disks) Name() string { return "disks" }
 
-// startReserve is what a VM takes at its very beginning besides its disks: initramfs, logs, the first blocks written.
-const startReserve = 64 << 20
-
 // Checks asks for the disks that the VM has, for what those that it lacks are made of, and for room.
 func (d *Disks) Checks(r *capability.Run) []preflight.Check {
 	return []preflight.Check{
 		{Name: "image", Ask: func(context.Context) (string, []preflight.Problem) { return r.Image.Name, preflight.Image(r.Image) }},
 		{Name: "disks", Ask: func(context.Context) (string, []preflight.Problem) { return r.VM.Spec.Cloner, d.lost(r) }},
 		{Name: "disk-space", Ask: func(context.Context) (string, []preflight.Problem) {
-			need := int64(startReserve)
+			need := int64(preflight.StartReserve)
 			for _, v := range volumes(r) {
 				if !exists(v.Path) {
 					need += disk.Needs(r.VM.Spec.Cloner, v)

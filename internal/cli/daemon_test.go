@@ -304,30 +304,6 @@ func (w *waitFor) after(text string) chan struct{} {
 
 func (w *waitFor) String() string { w.mu.Lock(); defer w.mu.Unlock(); return w.text.String() }
 
-func TestDoctor(t *testing.T) {
-	d := fakedaemon.Start(t)
-	d.Result(api.MethodDoctor, api.Doctor{Checks: []api.Check{{Name: "qemu", Status: "ok", Detail: "7.2.0"},
-		{Name: "kvm", Status: "warn", Detail: "a software variant", Fix: "nothing: TCG is used"}}})
-	want := "CHECK  STATUS  DETAIL\nqemu   ok      7.2.0\nkvm    warn    a software variant\nkvm: nothing: TCG is used\n"
-	if got := banger(t, d).ok("doctor").stdout; got != want {
-		t.Errorf("got\n%s", got)
-	}
-	if got := banger(t, d).ok("doctor", "-q").stdout; got != "qemu\nkvm\n" {
-		t.Errorf("got %q", got)
-	}
-	if got := banger(t, d).ok("doctor", "--format", "{{.Status}}").stdout; got != "ok\nwarn\n" {
-		t.Errorf("got %q", got)
-	}
-	d.Result(api.MethodDoctor, api.Doctor{Checks: []api.Check{{Name: "qemu", Status: "fail", Detail: "not installed", Fix: "install it"}}})
-	banger(t, d).fails(78, "1 of 1 checks failed", "doctor", "-o", "json")
-	t.Run("a daemon that does not run is a finding", func(t *testing.T) {
-		c := banger(t, nil).env(map[string]string{"BANGER_ROOT": "/nowhere"}).fails(78, "1 of 1 checks failed", "doctor")
-		if !strings.Contains(c.stdout, "daemon  fail") || !strings.Contains(c.stdout, "banger daemon start") {
-			t.Errorf("got %s", c.stdout)
-		}
-	})
-}
-
 func TestConfig(t *testing.T) {
 	root := t.TempDir()
 	line := func() *cmdline {

@@ -44,69 +44,6 @@ func newVersion(a *app.App) *cobra.Command {
 	return cmd
 }
 
-type doctorOptions struct {
-	app *app.App
-	out app.Output
-}
-
-func newDoctor(a *app.App) *cobra.Command {
-	o := &doctorOptions{app: a}
-	cmd := &cobra.Command{
-		Use: "doctor", Short: "Check what this host offers and what is missing", Args: app.Args(0, 0, ""),
-		Long: `Check the host and the daemon: programs, KVM, disks, network, room. Each finding says what to do about it. The exit status is 0 when
-nothing failed, and 78 otherwise; warnings are no failures.`,
-		Example: `  banger doctor
-  banger doctor -o json`,
-		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE:              func(cmd *cobra.Command, _ []string) error { return runDoctor(cmd.Context(), o) },
-	}
-	o.out.Flags(cmd)
-	return cmd
-}
-
-func runDoctor(ctx context.Context, o *doctorOptions) error {
-	d, err := diagnose(ctx, o.app)
-	if err != nil {
-		return err
-	}
-	err = app.PrintList(o.app, o.out, d.Checks, app.Table[api.Check]{
-		Name: func(c api.Check) string { return c.Name },
-		Columns: []app.Column[api.Check]{
-			{Head: "CHECK", Cell: func(c api.Check) string { return c.Name }},
-			{Head: "STATUS", Cell: func(c api.Check) string { return c.Status }},
-			{Head: "DETAIL", Cell: func(c api.Check) string { return c.Detail }},
-		},
-	})
-	if err != nil {
-		return err
-	}
-	failed := 0
-	for _, c := range d.Checks {
-		if c.Status == "fail" {
-			failed++
-		}
-		if o.out.Form == "table" && o.out.Template == "" && !o.out.Quiet && c.Fix != "" {
-			fmt.Fprintf(o.app.Out, "%s: %s\n", c.Name, c.Fix)
-		}
-	}
-	if failed > 0 {
-		return errkind.New(api.KindPrecondition, "%d of %d checks failed", failed, len(d.Checks))
-	}
-	return nil
-}
-
-// diagnose asks the daemon. A daemon that cannot be reached is a finding too.
-func diagnose(ctx context.Context, a *app.App) (api.Doctor, error) {
-	c, err := a.Client(ctx)
-	if err == nil {
-		return c.Doctor(ctx)
-	}
-	if ctx.Err() != nil {
-		return api.Doctor{}, err
-	}
-	return api.Doctor{Checks: []api.Check{{Name: "daemon", Status: "fail", Detail: err.Error(), Fix: errkind.Hint(err)}}}, nil
-}
-
 func newConfig(a *app.App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "config", Short: "Show the configuration", Args: cobra.NoArgs,
@@ -254,6 +191,7 @@ func newExitCodes() *cobra.Command {
 		Long: `banger ends with one of these statuses:
 
     0   success
+    1   a check of doctor failed
    64   the command line or a value in it is wrong
    66   what it names does not exist
    69   the daemon, a program or a device is missing or gone
@@ -263,7 +201,7 @@ func newExitCodes() *cobra.Command {
    75   busy: something else holds it now
    76   the guest failed
    77   not permitted
-   78   the state does not allow it; a check of doctor failed
+   78   the state does not allow it
   124   a time limit has passed
   130   interrupted or cancelled; 128 + n for another signal n
   141   nobody reads the output any more

@@ -26,7 +26,6 @@ import (
 	"github.com/banger-vm/banger/internal/disk/qcow2"
 	"github.com/banger-vm/banger/internal/disk/reflink"
 	"github.com/banger-vm/banger/internal/disk/sparse"
-	"github.com/banger-vm/banger/internal/doctor"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/host"
@@ -191,10 +190,14 @@ func (d *Daemon) openKeys(context.Context) (err error) {
 // probeHost finds out, once, what this host offers.
 func (d *Daemon) probeHost(ctx context.Context) (err error) {
 	d.engine = openEngine(ctx, d.opts, d.log)
-	d.cloner, err = disk.Choose(disk.Facts{
+	d.cloner, err = d.chooseCloner()
+	return err
+}
+
+func (d *Daemon) chooseCloner() (disk.Choice, error) {
+	return disk.Choose(disk.Facts{
 		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), Formats: d.engine.auto.Features().Formats,
 	})
-	return err
 }
 
 func (d *Daemon) openImages(ctx context.Context) error {
@@ -320,9 +323,4 @@ func (s kernelService) Delete(ctx context.Context, ref string) error {
 		vms, vmErr := s.store.VMsUsingKernel(ctx, k.ID)
 		return append(images, vms...), errors.Join(err, vmErr)
 	})
-}
-
-// Doctor implements rpcserver.Daemon.
-func (d *Daemon) Doctor(ctx context.Context) api.Doctor {
-	return doctor.Run(ctx, d.checks())
 }

@@ -1,61 +1,203 @@
-// Package doctor runs checks of the host and the daemon. A check tests an end result, as a user would meet it, and each
-// finding says what to do.
+// Package doctor knows what to ask of a daemon that works and of the host under it: what a start of a VM asks beforehand, and
+// what only shows in time: files that changed, leftovers, versions that do not fit, VMs in trouble. It owns no state; the
+// questions go to the owners of things, and the answers are package preflight's.
+//
+// A check tests an end result, as a user would meet it. What is normal while VMs are made, run and go is no finding.
 package doctor
 
 import (
 	"context"
 	"fmt"
-	"time"
+	"math"
+	"net"
+	"os"
+	"strings"
 
-	"github.com/banger-vm/banger/api"
-	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/banger"
+	"github.com/banger-vm/banger/internal/config"
+	"github.com/banger-vm/banger/internal/disk"
+	"github.com/banger-vm/banger/internal/guest"
+	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
+	"github.com/banger-vm/banger/internal/vmm"
+	"golang.org/x/sys/unix"
 )
 
-// The statuses of a finding.
-const (
-	OK   = "ok"
-	Warn = "warn"
-	Fail = "fail"
-)
-
-// Check is one question. Ask returns what is so, in words; an error means that it is not well, and its hint is the fix.
-// An error marked with [Warning] does not keep VMs from running.
-type Check struct {
-	Name string
-	Ask  func(ctx context.Context) (string, error)
+// Store is the database.
+type Store interface {
+	Check(ctx context.Context) error
 }
 
-// checkTimeout bounds one check, so that a hanging one is a finding and not a hang.
-const checkTimeout = 20 * time.Second
-
-// Run runs the checks in order.
-func Run(ctx context.Context, checks []Check) api.Doctor {
-	var d api.Doctor
-	for _, c := range checks {
-		d.Checks = append(d.Checks, run(ctx, c))
-	}
-	return d
+// Images lists images.
+type Images interface {
+	List(ctx context.Context) ([]banger.Image, error)
 }
 
-func run(ctx context.Context, c Check) api.Check {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	detail, err := c.Ask(ctx)
-	if err == nil {
-		return api.Check{Name: c.Name, Status: OK, Detail: detail}
-	}
-	status := Fail
-	if _, ok := err.(warning); ok {
-		status = Warn
-	}
-	return api.Check{Name: c.Name, Status: status, Detail: err.Error(), Fix: errkind.Hint(err)}
+// Kernels lists kernels.
+type Kernels interface {
+	List(ctx context.Context) ([]banger.Kernel, error)
 }
 
-type warning struct{ error }
+// VMs lists VMs and gives access to their guests.
+type VMs interface {
+	List(ctx context.Context) ([]banger.VM, error)
+	Guest(ctx context.Context, ref string) (banger.VM, *guest.Conn, error)
+}
 
-func (w warning) Unwrap() error { return w.error }
+// Leftovers finds what no record claims, of one kind.
+type Leftovers func(ctx context.Context) ([]preflight.Problem, error)
 
-// Warning returns a finding that does not keep VMs from running: what is so, and what to do about it.
-func Warning(fix, format string, args ...any) error {
-	return warning{errkind.WithHint(fmt.Errorf(format, args...), "%s", fix)}
+// Config is what doctor asks.
+type Config struct {
+	Paths     config.Paths
+	Version   string // of the daemon
+	Agent     string // path of the agent's program
+	Driver    vmm.Driver
+	Default   vmm.Spec                    // of a VM that asks for nothing: its sizes
+	Cloner    func() (disk.Choice, error) // chooses anew
+	Resolver  *net.Resolver               // the host's
+	Store     Store
+	Images    Images
+	Kernels   Kernels
+	VMs       VMs
+	Leftovers []Leftovers
+}
+
+// Doctor asks.
+type Doctor struct{ cfg Config }
+
+// New returns a doctor.
+func New(cfg Config) *Doctor { return &Doctor{cfg} }
+
+// Checks are the questions, in the order in which a start would meet them. With full, every file of images and kernels is
+// read.
+func (d *Doctor) Checks(full bool) []preflight.Check {
+	read, patience := int64(smallFile), preflight.DefaultLimit
+	if full {
+		read, patience = math.MaxInt64, fullLimit
+	}
+	return []preflight.Check{
+		{Name: "host", Ask: d.host},
+		{Name: "vmm", Ask: d.vmm},
+		{Name: "kvm", Ask: d.kvm},
+		preflight.Programs(),
+		preflight.Directories(d.cfg.Paths),
+		{Name: "disk-space", Ask: d.space},
+		{Name: "cloner", Ask: d.cloner},
+		{Name: "agent", Ask: d.agent},
+		{Name: "network", Limit: 3 * lookUp, Ask: d.network},
+		{Name: "kernel", Limit: patience, Ask: func(ctx context.Context) (string, []preflight.Problem) { return d.kernels(ctx, read) }},
+		{Name: "image", Limit: patience, Ask: func(ctx context.Context) (string, []preflight.Problem) { return d.images(ctx, read) }},
+		{Name: "store", Ask: d.store},
+		{Name: "leftovers", Ask: d.leftovers},
+		{Name: "vms", Ask: d.vms},
+	}
+}
+
+func (d *Doctor) host(context.Context) (string, []preflight.Problem) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return preflight.Failed(fmt.Errorf("uname: %w", err))
+	}
+	who := fmt.Sprintf("the ordinary user %d", os.Geteuid())
+	if os.Geteuid() == 0 {
+		who = "root"
+	}
+	groups := "no control groups of version 2"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		groups = "control groups of version 2"
+	}
+	return fmt.Sprintf("Linux %s on %s, as %s, %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]), who, groups), nil
+}
+
+func (d *Doctor) vmm(ctx context.Context) (string, []preflight.Problem) {
+	return d.cfg.Driver.Features().Engine, d.cfg.Driver.Check(ctx, d.cfg.Default)
+}
+
+func (d *Doctor) kvm(context.Context) (string, []preflight.Problem) {
+	f := d.cfg.Driver.Features()
+	if f.AccelHint == "" {
+		return f.AccelWhy, nil
+	}
+	return "", []preflight.Problem{{Detail: f.AccelWhy, Fix: f.AccelHint, Minor: true}}
+}
+
+// lowSpace is how many free bytes in the state directory are too few to go on comfortably.
+const lowSpace = 2 << 30
+
+func (d *Doctor) space(context.Context) (string, []preflight.Problem) {
+	return preflight.Space(d.cfg.Paths.State, preflight.StartReserve, lowSpace)
+}
+
+func (d *Doctor) cloner(context.Context) (string, []preflight.Problem) {
+	c, err := d.cfg.Cloner()
+	if err != nil {
+		return preflight.Failed(err)
+	}
+	return c.Name + ": " + c.Why, nil
+}
+
+// agent asks the agent's program for its version: one of another build may speak another language than the daemon.
+func (d *Doctor) agent(ctx context.Context) (string, []preflight.Problem) {
+	out, err := host.Output(ctx, host.Command{Argv: []string{d.cfg.Agent, "version"}})
+	if err != nil {
+		return "", []preflight.Problem{{
+			Detail: fmt.Sprintf("the guest agent %s cannot be executed: %v", d.cfg.Agent, err), Fix: "install banger-agent beside bangerd",
+		}}
+	}
+	version := strings.TrimPrefix(strings.TrimSpace(string(out)), "banger-agent ")
+	if version != d.cfg.Version {
+		return "", []preflight.Problem{{
+			Detail: fmt.Sprintf("the guest agent %s is of version %s, and the daemon of %s", d.cfg.Agent, version, d.cfg.Version),
+			Fix:    "install banger, bangerd and banger-agent of one version, then `banger daemon stop`: the next command starts the new daemon, and VMs keep running",
+			Minor:  true,
+		}}
+	}
+	return d.cfg.Agent + ", of the daemon's version", nil
+}
+
+func (d *Doctor) store(ctx context.Context) (string, []preflight.Problem) {
+	if err := d.cfg.Store.Check(ctx); err != nil {
+		return preflight.Failed(fmt.Errorf("database %s: %w", d.cfg.Paths.DB(), err))
+	}
+	return "the database is whole", nil
+}
+
+func (d *Doctor) leftovers(ctx context.Context) (string, []preflight.Problem) {
+	var all []preflight.Problem
+	for _, ask := range d.cfg.Leftovers {
+		found, err := ask(ctx)
+		if err != nil {
+			_, failed := preflight.Failed(fmt.Errorf("look for leftovers: %w", err))
+			found = append(found, failed...)
+		}
+		all = append(all, found...)
+	}
+	return "none", all
+}
+
+func (d *Doctor) vms(ctx context.Context) (string, []preflight.Problem) {
+	vms, err := d.cfg.VMs.List(ctx)
+	if err != nil {
+		return preflight.Failed(err)
+	}
+	var found []preflight.Problem
+	add := func(fix, format string, args ...any) {
+		found = append(found, preflight.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix, Minor: true})
+	}
+	running := 0
+	for _, vm := range vms {
+		if vm.State == banger.Failed {
+			add(fmt.Sprintf("see `banger vm logs %s`; start it again with `banger vm start %s`", vm.Name, vm.Name),
+				"vm %q has failed: %s", vm.Name, vm.LastError)
+		}
+		if !vm.State.Live() {
+			continue
+		}
+		running++
+		for _, c := range vm.Conditions {
+			add(fmt.Sprintf("see `banger vm logs %s`; stop and start it", vm.Name), "vm %q runs, but: %s: %s", vm.Name, c.Type, c.Message)
+		}
+	}
+	return fmt.Sprintf("%d, of which %d run", len(vms), running), found
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/banger-vm/banger/api"
@@ -119,4 +121,24 @@ func Allocated(path string) (int64, error) {
 		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
 	}
 	return st.Blocks * 512, nil // st_blocks counts 512-byte units (stat(2))
+}
+
+// LockHolder returns the pid of the process that holds [Lock] of the file at path, as /proc/locks has it (proc_locks(5)).
+// Kind not-found: nobody that can be seen from here.
+func LockHolder(path string) (int, error) {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	locks, err := os.ReadFile("/proc/locks")
+	if err != nil {
+		return 0, err
+	}
+	inode := fmt.Sprintf("%02x:%02x:%d", unix.Major(st.Dev), unix.Minor(st.Dev), st.Ino)
+	for line := range strings.Lines(string(locks)) {
+		if f := strings.Fields(line); len(f) > 5 && f[1] == "FLOCK" && f[5] == inode {
+			return strconv.Atoi(f[4])
+		}
+	}
+	return 0, errkind.New(api.KindNotFound, "nobody holds the lock %s", path)
 }

@@ -77,3 +77,48 @@ func TestPrivateDir(t *testing.T) {
 		}
 	})
 }
+
+func TestLockHolder(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	lock, err := Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pid, err := LockHolder(path); err != nil || pid != os.Getpid() {
+		t.Errorf("held: got %d, %v", pid, err)
+	}
+	lock.Close()
+	if pid, err := LockHolder(path); !errkind.Is(err, api.KindNotFound) {
+		t.Errorf("free: got %d, %v", pid, err)
+	}
+}
+
+func TestRemoveDir(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.MkdirAll(filepath.Join(dir, "below"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "below", "mine"), "")
+	write(t, filepath.Join(dir, "file"), "")
+	t.Run("it does not descend", func(t *testing.T) {
+		if err := RemoveDir(dir); err == nil {
+			t.Error("no error")
+		}
+		if _, err := os.Stat(filepath.Join(dir, "below", "mine")); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("it removes files, and nothing when there is nothing", func(t *testing.T) {
+		if err := os.RemoveAll(filepath.Join(dir, "below")); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if err := RemoveDir(dir); err != nil {
+				t.Error(err)
+			}
+		}
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Error(err)
+		}
+	})
+}

@@ -14,6 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// StartReserve is how many bytes a VM takes at its very beginning besides its disks: initramfs, logs, the first blocks written.
+const StartReserve = 64 << 20
+
 // Space tells whether dir's file system has room for need bytes. With less than low free it warns.
 func Space(dir string, need, low int64) (string, []Problem) {
 	var st unix.Statfs_t
@@ -32,9 +35,12 @@ func Space(dir string, need, low int64) (string, []Problem) {
 }
 
 // Directories asks whether banger's directories are there and private, and so are the files that must be. Mending makes and
-// restricts them.
+// restricts them. Before the first daemon there are none, which is no problem.
 func Directories(p config.Paths) Check {
 	return Check{Name: "directories", Ask: func(context.Context) (string, []Problem) {
+		if _, err := os.Lstat(p.State); errors.Is(err, fs.ErrNotExist) {
+			return "none yet; the first daemon makes them below " + p.State, nil
+		}
 		var found []Problem
 		for _, dir := range p.Dirs() {
 			found = append(found, directory(dir)...)

@@ -234,12 +234,13 @@ func TestDirectories(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := paths.Make(); err != nil {
-		t.Fatal(err)
-	}
 	ask := func() []Problem {
 		_, found := Directories(paths).Ask(t.Context())
 		return found
+	}
+	t.Run("before the first daemon there are none, and nothing is wrong", func(t *testing.T) { wants(t, ask()) })
+	if err := paths.Make(); err != nil {
+		t.Fatal(err)
 	}
 	t.Run("those that were just made are right", func(t *testing.T) { wants(t, ask()) })
 	t.Run("open ones and missing ones are found, and mended", func(t *testing.T) {

@@ -16,7 +16,8 @@ type Daemon interface {
 	Ping() api.Ping
 	Info(ctx context.Context) (api.Info, error)
 	Config() api.ConfigList
-	Doctor(ctx context.Context) api.Doctor
+	Doctor(ctx context.Context, ask api.DoctorAsk) api.Doctor
+	Fix(ctx context.Context, ask api.DoctorAsk) api.Doctor
 	Stop() // begins a graceful stop and returns
 	SSHIdentity() string
 }
@@ -71,7 +72,9 @@ func daemonMethods(s Services) []Method {
 		Call(Admin, api.MethodStop, "Stops the daemon gracefully; VMs keep running.",
 			func(context.Context, api.Empty) (api.Empty, error) { s.Daemon.Stop(); return api.Empty{}, nil }),
 		Call(Read, api.MethodDoctor, "Checks the host and the daemon, with what to do about each finding.",
-			func(ctx context.Context, _ api.Empty) (api.Doctor, error) { return s.Daemon.Doctor(ctx), nil }),
+			func(ctx context.Context, p api.DoctorAsk) (api.Doctor, error) { return s.Daemon.Doctor(ctx, p), nil }),
+		Call(Admin, api.MethodFix, "Checks as daemon.doctor does, and puts right what is safe to: leftovers, missing directories, modes.",
+			func(ctx context.Context, p api.DoctorAsk) (api.Doctor, error) { return s.Daemon.Fix(ctx, p), nil }),
 		Call(Read, api.MethodConfig, "Lists the configuration in force, with the origin of each value.",
 			func(context.Context, api.Empty) (api.ConfigList, error) { return s.Daemon.Config(), nil }),
 	}

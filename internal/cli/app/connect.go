@@ -80,7 +80,7 @@ func lockWait(ctx context.Context, path string) (*os.File, error) {
 
 // spawn executes bangerd and waits for its first answer or its death.
 func (a *App) spawn(ctx context.Context, paths config.Paths) (*client.Client, error) {
-	program, err := a.daemonProgram()
+	program, err := a.DaemonProgram()
 	if err != nil {
 		return nil, err
 	}
@@ -154,8 +154,8 @@ func logSince(path string, from int64, lines int) string {
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// daemonProgram is bangerd beside this program, else on PATH.
-func (a *App) daemonProgram() (string, error) {
+// DaemonProgram returns the path of bangerd: the one beside this program, else on PATH.
+func (a *App) DaemonProgram() (string, error) {
 	beside := filepath.Join(filepath.Dir(a.Executable), "bangerd")
 	if st, err := os.Stat(beside); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 		return beside, nil
