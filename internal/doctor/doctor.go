@@ -103,8 +103,12 @@ func (d *Doctor) host(context.Context) (string, []preflight.Problem) {
 	if os.Geteuid() == 0 {
 		who = "root"
 	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return preflight.Failed(err)
+	}
 	groups := "no control groups of version 2"
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+	if strings.Contains(string(mounts), " - cgroup2 ") { // proc_pid_mountinfo(5)
 		groups = "control groups of version 2"
 	}
 	return fmt.Sprintf("Linux %s on %s, as %s, %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]), who, groups), nil

@@ -62,10 +62,16 @@ func (d *Doctor) resolveInGuest(ctx context.Context) (vm string, err error) {
 			continue
 		}
 		_, conn, err := d.cfg.VMs.Guest(ctx, string(vm.ID))
-		if err == nil {
-			err = conn.Call(ctx, guestapi.MethodResolve, nil, nil)
+		if err != nil {
+			continue
 		}
-		if err == nil || errkind.Is(err, api.KindUnavailable) && conn != nil {
+		err = conn.Call(ctx, guestapi.MethodResolve, nil, nil)
+		select {
+		case <-conn.Done():
+			continue // the VM was stopped meanwhile
+		default:
+		}
+		if err == nil || errkind.Is(err, api.KindUnavailable) {
 			return vm.Name, err
 		}
 	}
