@@ -6,6 +6,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -55,6 +56,7 @@ type Config struct {
 	Driver    vmm.Driver
 	Default   vmm.Spec                    // of a VM that asks for nothing: its sizes
 	Cloner    func() (disk.Choice, error) // chooses anew
+	LowSpace  int64                       // free bytes in Paths.State below which doctor warns; zero: 2 GiB
 	Resolver  *net.Resolver               // the host's
 	Store     Store
 	Images    Images
@@ -126,11 +128,8 @@ func (d *Doctor) kvm(context.Context) (string, []preflight.Problem) {
 	return "", []preflight.Problem{{Detail: f.AccelWhy, Fix: f.AccelHint, Minor: true}}
 }
 
-// lowSpace is how many free bytes in the state directory are too few to go on comfortably.
-const lowSpace = 2 << 30
-
 func (d *Doctor) space(context.Context) (string, []preflight.Problem) {
-	return preflight.Space(d.cfg.Paths.State, preflight.StartReserve, lowSpace)
+	return preflight.Space(d.cfg.Paths.State, preflight.StartReserve, cmp.Or(d.cfg.LowSpace, 2<<30))
 }
 
 func (d *Doctor) cloner(context.Context) (string, []preflight.Problem) {

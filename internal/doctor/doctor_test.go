@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -214,10 +215,14 @@ func TestDefects(t *testing.T) {
 			}},
 		{what: "a program is missing", want: "warn programs: *: mmdebstrap → install *",
 			defect: func(t *testing.T, h *host) { must(t, os.Remove(filepath.Join(h.bin, "mmdebstrap"))) }},
-		{what: "the state is open to others", want: "fail directories: the directory */state has mode 0755* → restrict it: `chmod 700 */state`",
+		{what: "the state is open to others", want: "fail directories: the directory */state has mode 0755* → restrict it: `chmod 700 */state`*",
 			defect: func(t *testing.T, h *host) { must(t, os.Chmod(h.cfg.Paths.State, 0o755)) }},
 		{what: "a directory is missing", want: "warn directories: the directory */patches is missing → make it*",
 			defect: func(t *testing.T, h *host) { must(t, os.Remove(h.cfg.Paths.PatchesDir())) }},
+		{
+			what: "there is little room", want: "warn disk-space: only * MiB are free in */state → delete *",
+			defect: func(_ *testing.T, h *host) { h.cfg.LowSpace = math.MaxInt64 },
+		},
 		{what: "the forced cloner cannot work", want: "fail cloner: disk cloner reflink* → set it to auto",
 			defect: func(_ *testing.T, h *host) {
 				h.cfg.Cloner = func() (disk.Choice, error) {

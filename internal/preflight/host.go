@@ -52,12 +52,14 @@ func Directories(p config.Paths) Check {
 	}}
 }
 
+const orFix = ", or have it done: `banger doctor --fix`"
+
 func directory(dir string) []Problem {
 	mend := func(context.Context) (string, error) { return "made private, mode 0700", host.PrivateDir(dir) }
 	st, err := os.Lstat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Problem{{Detail: "the directory " + dir + " is missing", Fix: "make it: `mkdir -m 700 " + dir + "`", Minor: true, Mend: mend}}
+		return []Problem{{Detail: "the directory " + dir + " is missing", Fix: "make it: `mkdir -m 700 " + dir + "`" + orFix, Minor: true, Mend: mend}}
 	case err != nil:
 		_, found := Failed(err)
 		return found
@@ -72,7 +74,7 @@ func directory(dir string) []Problem {
 	}
 	if mode := st.Mode().Perm(); mode != 0o700 {
 		return []Problem{{
-			Detail: fmt.Sprintf("the directory %s has mode %04o, and secrets are in it", dir, mode), Fix: "restrict it: `chmod 700 " + dir + "`", Mend: mend,
+			Detail: fmt.Sprintf("the directory %s has mode %04o, and secrets are in it", dir, mode), Fix: "restrict it: `chmod 700 " + dir + "`" + orFix, Mend: mend,
 		}}
 	}
 	return nil
@@ -90,7 +92,7 @@ func private(path string) []Problem {
 	}
 	if mode := st.Mode().Perm(); mode&0o077 != 0 {
 		return []Problem{{
-			Detail: fmt.Sprintf("the file %s has mode %04o, and is not for others", path, mode), Fix: "restrict it: `chmod 600 " + path + "`",
+			Detail: fmt.Sprintf("the file %s has mode %04o, and is not for others", path, mode), Fix: "restrict it: `chmod 600 " + path + "`" + orFix,
 			Mend: func(context.Context) (string, error) { return "made private, mode 0600", os.Chmod(path, 0o600) },
 		}}
 	}
