@@ -13,6 +13,7 @@ import (
 type engine struct {
 	drivers map[string]vmm.Driver
 	auto    vmm.Driver
+	group   host.Cgroup // in which machines have groups of their own
 }
 
 func openEngine(ctx context.Context, o Options, log *slog.Logger) engine {
@@ -27,5 +28,5 @@ func openEngine(ctx context.Context, o Options, log *slog.Logger) engine {
 		Binary: o.Config.QEMUBin, Accel: o.Config.QEMUAccel, Group: group, Log: log,
 		KVM: host.KVM{Dir: o.Paths.Cache, QEMU: o.Config.QEMUBin}.Usable,
 	})
-	return engine{drivers: map[string]vmm.Driver{d.Name(): d}, auto: d}
+	return engine{drivers: map[string]vmm.Driver{d.Name(): d}, auto: d, group: group}
 }

@@ -62,6 +62,7 @@ type Config struct {
 	Images    Images
 	Kernels   Kernels
 	VMs       VMs
+	Group     host.Cgroup // in which machines have groups of their own, named by the VM's id; may be empty
 	Leftovers []Leftovers
 }
 
@@ -168,7 +169,7 @@ func (d *Doctor) store(ctx context.Context) (string, []preflight.Problem) {
 
 func (d *Doctor) leftovers(ctx context.Context) (string, []preflight.Problem) {
 	var all []preflight.Problem
-	for _, ask := range d.cfg.Leftovers {
+	for _, ask := range append([]Leftovers{d.groups}, d.cfg.Leftovers...) {
 		found, err := ask(ctx)
 		if err != nil {
 			_, failed := preflight.Failed(fmt.Errorf("look for leftovers: %w", err))
@@ -177,6 +178,35 @@ func (d *Doctor) leftovers(ctx context.Context) (string, []preflight.Problem) {
 		all = append(all, found...)
 	}
 	return "none", all
+}
+
+// groups finds empty control groups of VMs that do not run. One that is starting may have an empty one.
+func (d *Doctor) groups(ctx context.Context) ([]preflight.Problem, error) {
+	empty, err := d.cfg.Group.Empty()
+	if err != nil || len(empty) == 0 {
+		return nil, err
+	}
+	vms, err := d.cfg.VMs.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	live := map[string]bool{}
+	for _, vm := range vms {
+		live[string(vm.ID)] = vm.State.Live()
+	}
+	var found []preflight.Problem
+	for _, id := range empty {
+		group := d.cfg.Group.Child(id)
+		if _, err := os.Stat(string(group)); err != nil || live[id] {
+			continue // a start that has failed since removed it
+		}
+		found = append(found, preflight.Problem{
+			Detail: fmt.Sprintf("the control group %s is empty, and no VM with its id runs", group), Minor: true,
+			Fix:  "remove it: `banger doctor --fix`",
+			Mend: func(context.Context) (string, error) { return "removed", group.Remove() },
+		})
+	}
+	return found, nil
 }
 
 func (d *Doctor) vms(ctx context.Context) (string, []preflight.Problem) {

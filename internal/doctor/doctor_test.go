@@ -22,14 +22,15 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/guest"
 	"github.com/banger-vm/banger/internal/guest/guesttest"
+	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/store"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/qemu"
 )
 
-// host is a computer on which all is well: real files, a real database, programs that say what they must, and a name server.
-type host struct {
+// clinic is a computer on which all is well: real files, a real database, programs that say what they must, and a name server.
+type clinic struct {
 	t      *testing.T
 	cfg    doctor.Config
 	bin    string
@@ -39,9 +40,9 @@ type host struct {
 	kvm    error // why KVM does not work; nil: it does
 }
 
-func newHost(t *testing.T) *host {
+func newClinic(t *testing.T) *clinic {
 	t.Helper()
-	h := &host{t: t, bin: t.TempDir()}
+	h := &clinic{t: t, bin: t.TempDir()}
 	root, err := os.MkdirTemp("", "bgd") // short: sockets live below it
 	must(t, err)
 	t.Cleanup(func() { os.RemoveAll(root) })
@@ -66,7 +67,7 @@ func newHost(t *testing.T) *host {
 }
 
 // program puts a program on PATH and returns its path.
-func (h *host) program(name, script string) string {
+func (h *clinic) program(name, script string) string {
 	h.t.Helper()
 	path := filepath.Join(h.bin, name)
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
@@ -76,7 +77,7 @@ func (h *host) program(name, script string) string {
 }
 
 // publish makes a file with some data in it and records it.
-func (h *host) publish(dir, name string, size int64) (string, []banger.File) {
+func (h *clinic) publish(dir, name string, size int64) (string, []banger.File) {
 	h.t.Helper()
 	path := filepath.Join(dir, name)
 	err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("data"), 0o600), os.Truncate(path, size))
@@ -91,7 +92,7 @@ func (h *host) publish(dir, name string, size int64) (string, []banger.File) {
 }
 
 // nameServer answers every query with a response code (RFC 1035, 4.1.1) and no records.
-func (h *host) nameServer(code byte) *net.Resolver {
+func (h *clinic) nameServer(code byte) *net.Resolver {
 	h.t.Helper()
 	server, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -116,7 +117,7 @@ func (h *host) nameServer(code byte) *net.Resolver {
 }
 
 // findings runs doctor and returns a line for each finding that is not ok.
-func (h *host) findings(full bool) []string {
+func (h *clinic) findings(full bool) []string {
 	h.t.Helper()
 	ctx := h.t.Context()
 	if h.cfg.Driver == nil {
@@ -142,11 +143,11 @@ func (h *host) findings(full bool) []string {
 	return lines
 }
 
-type images struct{ h *host }
+type images struct{ h *clinic }
 
 func (i images) List(context.Context) ([]banger.Image, error) { return []banger.Image{i.h.image}, nil }
 
-type kernels struct{ h *host }
+type kernels struct{ h *clinic }
 
 func (k kernels) List(context.Context) ([]banger.Kernel, error) {
 	return []banger.Kernel{k.h.kernel}, nil
@@ -168,7 +169,7 @@ func (v *vms) Guest(context.Context, string) (banger.VM, *guest.Conn, error) {
 }
 
 // run adds a running VM whose agent answers with handlers.
-func (h *host) run(handlers map[string]call.Handler) {
+func (h *clinic) run(handlers map[string]call.Handler) {
 	h.t.Helper()
 	conn, err := guesttest.Serve(h.t, handlers)(h.t.Context())
 	if err == nil {
@@ -189,7 +190,7 @@ func must(t *testing.T, err error) {
 }
 
 func TestHealthyHost(t *testing.T) {
-	h := newHost(t)
+	h := newClinic(t)
 	if lines := h.findings(true); len(lines) > 0 {
 		t.Errorf("found\n%s", strings.Join(lines, "\n"))
 	}
@@ -199,82 +200,87 @@ func TestHealthyHost(t *testing.T) {
 func TestDefects(t *testing.T) {
 	for _, c := range []struct {
 		what   string
-		defect func(t *testing.T, h *host)
+		defect func(t *testing.T, h *clinic)
 		full   bool
 		want   string // with * for what differs from run to run
 	}{
 		{what: "QEMU is missing", want: "fail vmm: QEMU is not installed*qemu-system-x86_64*install QEMU*",
-			defect: func(t *testing.T, h *host) { must(t, os.Remove(filepath.Join(h.bin, "qemu-system-x86_64"))) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Remove(filepath.Join(h.bin, "qemu-system-x86_64"))) }},
 		{what: "QEMU is too old", want: "fail vmm: QEMU *4.2*old* → install QEMU 7*",
-			defect: func(_ *testing.T, h *host) { h.program("qemu-system-x86_64", "echo QEMU emulator version 4.2.1") }},
+			defect: func(_ *testing.T, h *clinic) { h.program("qemu-system-x86_64", "echo QEMU emulator version 4.2.1") }},
 		{what: "VMs get less memory than a guest needs", want: "fail vmm: 16 MiB of memory is too little → *",
-			defect: func(_ *testing.T, h *host) { h.cfg.Default.MemMiB = 16 }},
+			defect: func(_ *testing.T, h *clinic) { h.cfg.Default.MemMiB = 16 }},
 		{what: "KVM is missing", want: "warn kvm: emulation, because there is no /dev/kvm → *load a module",
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.kvm = errkind.WithHint(errors.New("there is no /dev/kvm"), "load a module")
 			}},
 		{what: "a program is missing", want: "warn programs: *: mmdebstrap → install *",
-			defect: func(t *testing.T, h *host) { must(t, os.Remove(filepath.Join(h.bin, "mmdebstrap"))) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Remove(filepath.Join(h.bin, "mmdebstrap"))) }},
 		{what: "the state is open to others", want: "fail directories: the directory */state has mode 0755* → restrict it: `chmod 700 */state`*",
-			defect: func(t *testing.T, h *host) { must(t, os.Chmod(h.cfg.Paths.State, 0o755)) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Chmod(h.cfg.Paths.State, 0o755)) }},
 		{what: "a directory is missing", want: "warn directories: the directory */patches is missing → make it*",
-			defect: func(t *testing.T, h *host) { must(t, os.Remove(h.cfg.Paths.PatchesDir())) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Remove(h.cfg.Paths.PatchesDir())) }},
 		{
 			what: "there is little room", want: "warn disk-space: only * MiB are free in */state → delete *",
-			defect: func(_ *testing.T, h *host) { h.cfg.LowSpace = math.MaxInt64 },
+			defect: func(_ *testing.T, h *clinic) { h.cfg.LowSpace = math.MaxInt64 },
 		},
 		{what: "the forced cloner cannot work", want: "fail cloner: disk cloner reflink* → set it to auto",
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.cfg.Cloner = func() (disk.Choice, error) {
 					return disk.Choice{}, errkind.WithHint(errors.New("disk cloner reflink: not supported"), "set it to auto")
 				}
 			}},
 		{what: "the agent is missing", want: "fail agent: the guest agent */banger-agent cannot be executed* → install *",
-			defect: func(t *testing.T, h *host) { must(t, os.Remove(h.cfg.Agent)) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Remove(h.cfg.Agent)) }},
 		{what: "the agent is of another version", want: "warn agent: *banger-agent is of version v0, and the daemon of v1 → install *",
-			defect: func(_ *testing.T, h *host) { h.program("banger-agent", "echo banger-agent v0") }},
+			defect: func(_ *testing.T, h *clinic) { h.program("banger-agent", "echo banger-agent v0") }},
 		{what: "the host's name server refuses", want: "warn network: names cannot be looked up on the host: *server misbehaving → *resolv.conf*",
-			defect: func(_ *testing.T, h *host) { h.cfg.Resolver = h.nameServer(2) }},
+			defect: func(_ *testing.T, h *clinic) { h.cfg.Resolver = h.nameServer(2) }},
 		{what: "a guest gets no answer", want: `warn network: names cannot be looked up in vm "web": i/o timeout → *`,
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.run(map[string]call.Handler{guestapi.MethodResolve: func(context.Context, *call.Call) (any, error) {
 					return nil, errkind.New(api.KindUnavailable, "i/o timeout")
 				}})
 			}},
 		{what: "a kernel is truncated", want: `fail kernel: kernel "cloud": the file */vmlinux has 10 bytes and had 1000 → restore*`,
-			defect: func(t *testing.T, h *host) { must(t, os.Truncate(h.kernel.Image, 10)) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Truncate(h.kernel.Image, 10)) }},
 		{what: "a small file has changed", want: `fail kernel: kernel "cloud": the content of */vmlinux has changed → restore*`,
-			defect: func(t *testing.T, h *host) { must(t, overwrite(h.kernel.Image)) }},
+			defect: func(t *testing.T, h *clinic) { must(t, overwrite(h.kernel.Image)) }},
 		{what: "an image's file is missing", want: `fail image: image "debian": the file */rootfs.ext4 is gone → restore*`,
-			defect: func(t *testing.T, h *host) { must(t, os.Remove(h.image.Rootfs)) }},
+			defect: func(t *testing.T, h *clinic) { must(t, os.Remove(h.image.Rootfs)) }},
 		{what: "a large file has changed", full: true, want: `fail image: image "debian": the content of */rootfs.ext4 has changed → restore*`,
-			defect: func(t *testing.T, h *host) { must(t, overwrite(h.image.Rootfs)) }},
+			defect: func(t *testing.T, h *clinic) { must(t, overwrite(h.image.Rootfs)) }},
 		{what: "the database is damaged", want: "fail store: database *banger.db: * → stop the daemon*",
 			defect: damageDatabase},
 		{what: "something is left over", want: "warn leftovers: a directory → remove it",
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.cfg.Leftovers = append(h.cfg.Leftovers, func(context.Context) ([]preflight.Problem, error) {
 					return []preflight.Problem{{Detail: "a directory", Fix: "remove it", Minor: true}}, nil
 				})
 			}},
+		{what: "a control group is left over", want: "warn leftovers: the control group */0123456789ab is empty, and no VM with its id runs → remove it*",
+			defect: func(t *testing.T, h *clinic) {
+				h.cfg.Group = groups(t, map[string]string{"0123456789ab": "populated 0\n", "aaaaaaaaaaaa": "populated 1\n", "bbbbbbbbbbbb": "populated 0\n"})
+				h.vms.list = append(h.vms.list, banger.VM{ID: "bbbbbbbbbbbb", Name: "web", State: banger.Starting})
+			}},
 		{what: "leftovers cannot be looked for", want: "fail leftovers: look for leftovers: no room → *",
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.cfg.Leftovers = append(h.cfg.Leftovers, func(context.Context) ([]preflight.Problem, error) {
 					return nil, errors.New("no room")
 				})
 			}},
 		{what: "a VM has failed", want: `warn vms: vm "web" has failed: killed → see *vm logs web*`,
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.vms.list = append(h.vms.list, banger.VM{Name: "web", State: banger.Failed, LastError: "killed"})
 			}},
 		{what: "a VM runs with a condition", want: `warn vms: vm "web" runs, but: agent: no answer → see *vm logs web*`,
-			defect: func(_ *testing.T, h *host) {
+			defect: func(_ *testing.T, h *clinic) {
 				h.vms.list = append(h.vms.list, banger.VM{Name: "web", State: banger.Running,
 					Conditions: []banger.Condition{{Type: "agent", Message: "no answer"}}})
 			}},
 	} {
 		t.Run(c.what, func(t *testing.T) {
-			h := newHost(t)
+			h := newClinic(t)
 			c.defect(t, h)
 			lines := h.findings(c.full)
 			if len(lines) != 1 || !like(c.want, lines[0]) {
@@ -282,6 +288,17 @@ func TestDefects(t *testing.T) {
 			}
 		})
 	}
+}
+
+// groups makes directories that look like control groups, with their events (Documentation/admin-guide/cgroup-v2.rst).
+func groups(t *testing.T, events map[string]string) host.Cgroup {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range events {
+		must(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+		must(t, os.WriteFile(filepath.Join(dir, name, "cgroup.events"), []byte(text), 0o600))
+	}
+	return host.Cgroup(dir)
 }
 
 // like reports whether text is pattern with something in place of each *.
@@ -308,7 +325,7 @@ func overwrite(path string) error {
 }
 
 // damageDatabase makes a database with records and overwrites some of its pages.
-func damageDatabase(t *testing.T, h *host) {
+func damageDatabase(t *testing.T, h *clinic) {
 	path := h.cfg.Paths.DB()
 	s, err := store.Open(t.Context(), path)
 	must(t, err)
@@ -324,14 +341,14 @@ func damageDatabase(t *testing.T, h *host) {
 
 // TestNothingNormal has doctor look at what is normal while the daemon is healthy.
 func TestNothingNormal(t *testing.T) {
-	quiet := func(t *testing.T, h *host) {
+	quiet := func(t *testing.T, h *clinic) {
 		t.Helper()
 		if lines := h.findings(false); len(lines) > 0 {
 			t.Errorf("found\n%s", strings.Join(lines, "\n"))
 		}
 	}
 	t.Run("no image, no kernel, VMs in every state", func(t *testing.T) {
-		h := newHost(t)
+		h := newClinic(t)
 		h.cfg.Images, h.cfg.Kernels = none{}, noKernels{}
 		for s := banger.Created; s < banger.Failed; s++ {
 			h.vms.list = append(h.vms.list, banger.VM{Name: s.String(), State: s, LastError: "of an earlier start"})
@@ -339,17 +356,17 @@ func TestNothingNormal(t *testing.T) {
 		quiet(t, h)
 	})
 	t.Run("large files are not read unless that is asked for", func(t *testing.T) {
-		h := newHost(t)
+		h := newClinic(t)
 		must(t, overwrite(h.image.Rootfs))
 		quiet(t, h)
 	})
 	t.Run("a guest whose agent is older than the question, and the host is asked", func(t *testing.T) {
-		h := newHost(t)
+		h := newClinic(t)
 		h.run(nil)
 		quiet(t, h)
 	})
 	t.Run("a guest that resolves, on a host whose own look-ups fail", func(t *testing.T) {
-		h := newHost(t)
+		h := newClinic(t)
 		h.cfg.Resolver = h.nameServer(2)
 		h.run(map[string]call.Handler{guestapi.MethodResolve: func(context.Context, *call.Call) (any, error) { return nil, nil }})
 		quiet(t, h)

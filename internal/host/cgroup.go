@@ -117,6 +117,25 @@ func (g Cgroup) End(ctx context.Context) error {
 	}
 }
 
+// Empty returns the names of the groups in g that have no members.
+func (g Cgroup) Empty() ([]string, error) {
+	if g == "" {
+		return nil, nil
+	}
+	events, err := filepath.Glob(filepath.Join(string(g), "*", "cgroup.events"))
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, path := range events {
+		b, err := os.ReadFile(path) // one that was removed meanwhile cannot be read
+		if err == nil && strings.Contains(string(b), "populated 0\n") {
+			names = append(names, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return names, nil
+}
+
 // Sweep removes the groups in g that are empty: what a crash left. The others are in use.
 func (g Cgroup) Sweep() error {
 	entries, err := os.ReadDir(string(g))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -97,6 +98,9 @@ func TestCgroup(t *testing.T) {
 		p, err := Detached{Argv: []string{"sleep", "1000"}, Dir: "/", Group: used}.Start()
 		if err != nil {
 			t.Fatal(errors.Join(err, all.Sweep()))
+		}
+		if names, err := all.Empty(); err != nil || !slices.Equal(names, []string{filepath.Base(string(empty))}) {
+			t.Errorf("empty are %q, %v", names, err)
 		}
 		if err := all.Sweep(); err != nil {
 			t.Error(err)
