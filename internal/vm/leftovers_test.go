@@ -52,7 +52,7 @@ func TestLeftovers(t *testing.T) {
 		h := newHouse(t)
 		h.must(h.create(running))
 		h.must(h.create(api.VMCreate{Name: "stopped", Start: true}))
-		h.must(h.vms.Kill(t.Context(), "stopped", opstate.Discard))
+		h.must(h.vms.Kill(t.Context(), "stopped", 0, opstate.Discard))
 		h.must(h.create(api.VMCreate{Name: "created"}))
 		leftovers(t, h.vms)
 	})
@@ -73,7 +73,7 @@ func TestLeftovers(t *testing.T) {
 	t.Run("sockets of a VM that does not run are found and removed, unless it was started meanwhile", func(t *testing.T) {
 		h := newHouse(t)
 		v := h.must(h.create(running))
-		h.must(h.vms.Kill(t.Context(), "web", opstate.Discard))
+		h.must(h.vms.Kill(t.Context(), "web", 0, opstate.Discard))
 		runDir := dirs(h.dir).VMRunDir(v.ID)
 		if err := errors.Join(os.MkdirAll(runDir, 0o700), os.WriteFile(filepath.Join(runDir, "agent.sock"), nil, 0o600)); err != nil {
 			t.Fatal(err)
