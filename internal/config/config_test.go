@@ -162,7 +162,7 @@ func TestFindPaths(t *testing.T) {
 		{"BANGER_ROOT wins over all", []string{"BANGER_ROOT", "/tmp/b", "BANGER_SYSTEM", "1", "HOME", "/home/me"},
 			config.Paths{Root: "/tmp/b", State: "/tmp/b/state", Run: "/tmp/b/run", Cache: "/tmp/b/cache", Etc: "/tmp/b/etc"}},
 		{"system mode is asked for", []string{"BANGER_SYSTEM", "1", "HOME", "/root"},
-			config.Paths{State: "/var/lib/banger", Run: "/run/banger", Cache: "/var/cache/banger", Etc: "/etc/banger"}},
+			config.Paths{State: "/var/lib/banger", Run: "/run/banger", Cache: "/var/cache/banger", Etc: "/etc/banger", System: true}},
 		{"a home directory is enough", []string{"HOME", "/home/me"},
 			config.Paths{State: "/home/me/.local/state/banger", Run: "/home/me/.local/state/banger/run", Cache: "/home/me/.cache/banger", Etc: "/home/me/.config/banger"}},
 		{"XDG variables are heeded when absolute", []string{"HOME", "/home/me", "XDG_STATE_HOME", "/s", "XDG_CACHE_HOME", "c"},
@@ -172,6 +172,25 @@ func TestFindPaths(t *testing.T) {
 			got, err := config.FindPaths(env(c.env...))
 			if err != nil || got != c.want {
 				t.Errorf("got %+v (%v), want %+v", got, err, c.want)
+			}
+		})
+	}
+	for _, c := range []struct {
+		name  string
+		env   []string
+		enter bool
+		want  string // State
+	}{
+		{"who may enter the system's directory talks to the system's daemon", []string{"HOME", "/home/me"}, true, "/var/lib/banger"},
+		{"who may not has a daemon of his own", []string{"HOME", "/home/me"}, false, "/home/me/.local/state/banger"},
+		{"BANGER_SYSTEM=0 asks for one's own", []string{"HOME", "/home/me", "BANGER_SYSTEM", "0"}, true, "/home/me/.local/state/banger"},
+		{"BANGER_SYSTEM=1 asks for the system's", []string{"HOME", "/home/me", "BANGER_SYSTEM", "1"}, false, "/var/lib/banger"},
+		{"BANGER_ROOT asks for that", []string{"BANGER_ROOT", "/tmp/b"}, true, "/tmp/b/state"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := config.ClientPaths(env(c.env...), func(dir string) bool { return c.enter && dir == "/run/banger" })
+			if err != nil || got.State != c.want || got.System != (c.want == "/var/lib/banger") {
+				t.Errorf("got %+v (%v), want state %s", got, err, c.want)
 			}
 		})
 	}

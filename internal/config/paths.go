@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"path/filepath"
 
 	"github.com/banger-vm/banger/api"
@@ -14,12 +15,16 @@ import (
 // Paths are the places on disk of one banger: docs/ONDISK.md says what is in each, and who may remove it. Everything that
 // must outlive a reboot is below State; sockets are below Run; what can be made again is below Cache.
 type Paths struct {
-	Root  string // BANGER_ROOT, or empty
-	State string
-	Run   string
-	Cache string
-	Etc   string
+	Root   string // BANGER_ROOT, or empty
+	State  string
+	Run    string
+	Cache  string
+	Etc    string
+	System bool // these are the system's: systemd starts the daemon, and members of [Group] may call it
 }
+
+// Group is the system group whose members may use the system's daemon.
+const Group = "banger"
 
 // Unix socket paths, the terminating zero aside, fit sun_path of unix(7); longestSocket is room for a socket's name in a
 // VM's directory.
@@ -47,6 +52,23 @@ func FindPaths(lookup func(string) (string, bool)) (Paths, error) {
 	return p, nil
 }
 
+// SystemPaths are the paths of the system's daemon.
+func SystemPaths() Paths {
+	return Paths{State: "/var/lib/banger", Run: "/run/banger", Cache: "/var/cache/banger", Etc: "/etc/banger", System: true}
+}
+
+// ClientPaths returns the paths of the daemon that the caller talks to. They are those of [FindPaths], unless the environment
+// leaves the choice (neither BANGER_ROOT nor BANGER_SYSTEM is set) and mayEnter says that the caller may enter the directory of
+// the system's sockets: then they are the system's, whether its daemon runs or not. A daemon never chooses like this.
+func ClientPaths(lookup func(string) (string, bool), mayEnter func(dir string) bool) (Paths, error) {
+	root, _ := lookup("BANGER_ROOT")
+	system, _ := lookup("BANGER_SYSTEM")
+	if p := SystemPaths(); root == "" && system == "" && mayEnter(p.Run) {
+		return p, nil
+	}
+	return FindPaths(lookup)
+}
+
 func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
 	if root, ok := lookup("BANGER_ROOT"); ok && root != "" {
 		root, err := filepath.Abs(root)
@@ -57,7 +79,7 @@ func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
 			Cache: filepath.Join(root, "cache"), Etc: filepath.Join(root, "etc")}, nil
 	}
 	if system, _ := lookup("BANGER_SYSTEM"); system == "1" {
-		return Paths{State: "/var/lib/banger", Run: "/run/banger", Cache: "/var/cache/banger", Etc: "/etc/banger"}, nil
+		return SystemPaths(), nil
 	}
 	home, _ := lookup("HOME")
 	base := func(variable, fallback string) string {
@@ -79,20 +101,47 @@ func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
 	return p, nil
 }
 
-// Dirs are the directories that [Paths.Make] makes, parents first.
+// Dirs are the directories that are private to the caller, parents first: all but the Run that members of [Group] may enter.
 func (p Paths) Dirs() []string {
-	return []string{p.State, p.Run, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(), p.KeysDir(),
-		p.PatchesDir(), p.InitramfsCache()}
+	dirs := []string{p.State, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(), p.KeysDir(), p.PatchesDir(),
+		p.InitramfsCache()}
+	if gid, err := p.SocketGroup(); err == nil && gid < 0 {
+		dirs = append([]string{p.State, p.Run}, dirs[1:]...)
+	}
+	return dirs
 }
 
-// Make creates the directories, private to the caller. Those that exist must be the caller's own.
+// Make creates the directories, private to the caller. Those that exist must be the caller's own. The members of [Group] may
+// enter the system's Run, and no other.
 func (p Paths) Make() error {
+	gid, err := p.SocketGroup()
+	if err != nil {
+		return err
+	}
+	if gid >= 0 {
+		if err := host.GroupDir(p.Run, gid); err != nil {
+			return err
+		}
+	}
 	for _, dir := range p.Dirs() {
 		if err := host.PrivateDir(dir); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// SocketGroup returns the id of the group whose members may use the daemon's socket, and -1 where there is none: for every
+// daemon but the system's, and for that one before `banger system install` has made the group.
+func (p Paths) SocketGroup() (int, error) {
+	if !p.System {
+		return -1, nil
+	}
+	gid, err := host.GroupID(Group)
+	if errkind.Is(err, api.KindNotFound) {
+		return -1, nil
+	}
+	return gid, err
 }
 
 // Socket is where the daemon listens.

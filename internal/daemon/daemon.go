@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -59,6 +60,7 @@ type Daemon struct {
 	stopped context.Context
 
 	lock      *os.File
+	group     int // whose members may call, or -1
 	store     *store.Store
 	ops       *opstate.Registry
 	engine    engine
@@ -97,7 +99,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	d.server = rpcserver.New(rpcserver.Methods(rpcserver.Services{
 		Daemon: d, VMs: d.vms, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
 		Events: d.store,
-	}), authorize, d.log)
+	}), d.authorize, d.log)
 	return d, nil
 }
 
@@ -124,6 +126,9 @@ func (d *Daemon) openPaths(context.Context) error {
 		return err
 	}
 	d.lock = lock
+	if d.group, err = d.opts.Paths.SocketGroup(); err != nil {
+		return err
+	}
 	d.onClose(func() { lock.Close() })
 	return nil
 }
@@ -238,11 +243,12 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 
 // Run serves until ctx ends or Stop is called, then drains.
 func (d *Daemon) Run(ctx context.Context) error {
-	l, err := listen(d.opts.Paths.Socket())
+	l, err := listen(d.opts.Paths.Socket(), d.group)
 	if err != nil {
 		return err
 	}
 	d.log.Info("listening", "socket", d.opts.Paths.Socket(), "version", d.opts.Version, "engine", d.engine.auto.Features().Engine)
+	d.notify("READY=1")
 	unhook := context.AfterFunc(ctx, d.stop)
 	defer unhook()
 	calls, endCalls := context.WithCancel(context.WithoutCancel(ctx))
@@ -254,6 +260,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	defer background.Wait()
 	err = d.server.Serve(calls, l)
 	d.log.Info("stopping")
+	d.notify("STOPPING=1")
 	drain, cancel := context.WithTimeout(context.Background(), callGrace)
 	defer cancel()
 	context.AfterFunc(drain, endCalls)
@@ -264,20 +271,38 @@ func (d *Daemon) Run(ctx context.Context) error {
 // callGrace is how long a stop lets calls under way finish before their contexts end. Streams do not finish by themselves.
 const callGrace = 2 * time.Second
 
-// listen opens the socket, private from birth. A socket file that is there is stale: the lock is ours.
-func listen(path string) (*net.UnixListener, error) {
+// notify tells the service manager, if there is one. That it cannot be told is no reason to end; it will have its own.
+func (d *Daemon) notify(state string) {
+	if err := host.Notify(state); err != nil {
+		d.log.Warn("service manager not told", "state", state, "err", err)
+	}
+}
+
+// listen opens the socket, private from birth, and then lets the members of group in, unless that is -1. A socket file that is
+// there is stale: the lock is ours.
+func listen(path string, group int) (*net.UnixListener, error) {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
 	old := unix.Umask(0o177)
 	defer unix.Umask(old)
-	return net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil || group < 0 {
+		return l, err
+	}
+	if err := errors.Join(os.Chown(path, -1, group), os.Chmod(path, 0o660)); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
 }
 
-// authorize lets the daemon's own user and root do everything, and nobody else anything.
-func authorize(uid uint32) rpcserver.Class {
-	if uid == 0 || int(uid) == os.Geteuid() {
+// authorize lets the daemon's own user and root do everything, members of its group use it, and nobody else do anything.
+func (d *Daemon) authorize(c rpcserver.Caller) rpcserver.Class {
+	switch {
+	case c.UID == 0 || int(c.UID) == os.Geteuid():
 		return rpcserver.Admin
+	case d.group >= 0 && slices.Contains(c.Groups, uint32(d.group)):
+		return rpcserver.Write
 	}
 	return 0
 }

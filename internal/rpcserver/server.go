@@ -22,7 +22,6 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/creachadair/jrpc2"
-	"golang.org/x/sys/unix"
 )
 
 // concurrency bounds the calls of one connection that are served at once.
@@ -31,7 +30,7 @@ const concurrency = 64
 // Server serves a method table.
 type Server struct {
 	table     map[string]Method
-	authorize func(uid uint32) Class
+	authorize func(Caller) Class
 	log       *slog.Logger
 
 	mu    sync.Mutex                      // guards conns and closing: Shutdown must see every connection that was accepted
@@ -40,8 +39,8 @@ type Server struct {
 	wg    sync.WaitGroup
 }
 
-// New returns a server of methods. authorize tells what the user with a uid may do; zero is nothing.
-func New(methods []Method, authorize func(uid uint32) Class, log *slog.Logger) *Server {
+// New returns a server of methods. authorize tells what a caller may do; zero is nothing.
+func New(methods []Method, authorize func(Caller) Class, log *slog.Logger) *Server {
 	table := make(map[string]Method, len(methods))
 	for _, m := range methods {
 		if _, twice := table[m.Name]; twice {
@@ -117,11 +116,12 @@ func (s *Server) untrack(c net.Conn) {
 }
 
 func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn) {
-	class, err := s.peerClass(conn)
+	caller, err := callerOf(conn)
 	if err != nil {
-		s.log.Warn("peer credentials", "err", err)
+		s.log.Warn("caller not known", "err", err)
 		return
 	}
+	class := s.authorize(caller)
 	r := bufio.NewReaderSize(conn, 64<<10)
 	line, req, err := firstLine(r)
 	if err != nil {
@@ -157,20 +157,6 @@ func firstLine(r *bufio.Reader) ([]byte, api.Request, error) {
 	return append(raw, '\n'), req, nil
 }
 
-func (s *Server) peerClass(conn *net.UnixConn) (Class, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) { cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err = errors.Join(err, credErr); err != nil {
-		return 0, err
-	}
-	return s.authorize(cred.Uid), nil
-}
-
 func (s *Server) serveStream(ctx context.Context, m Method, class Class, c *Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -194,7 +180,7 @@ func permit(m Method, class Class) error {
 		return nil
 	}
 	return errkind.WithHint(errkind.New(api.KindPermission, "you may not call %s", m.Name),
-		"it needs %s permission on banger's daemon; run it as the daemon's user", m.Class)
+		"it needs %s permission on banger's daemon: root and the daemon's user have all, members of its group read and write", m.Class)
 }
 
 // assigner finds handlers for one connection's class of caller.

@@ -23,7 +23,7 @@ func serve(t *testing.T, class Class, methods ...Method) *net.UnixConn {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(methods, func(uint32) Class { return class }, slog.New(slog.DiscardHandler))
+	s := New(methods, func(Caller) Class { return class }, slog.New(slog.DiscardHandler))
 	served := make(chan error)
 	go func() { served <- s.Serve(context.Background(), l) }()
 	conn, err := net.DialUnix("unix", nil, addr)

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/banger-vm/banger/internal/config"
+	"github.com/banger-vm/banger/internal/host"
 )
 
 // Streams are a command's standard streams, and which of them are terminals.
@@ -59,7 +60,7 @@ func New(version string) *App {
 		Streams: StdStreams(os.Stdin, os.Stdout, os.Stderr), Version: version, Executable: exe,
 		LookupEnv: os.LookupEnv, Signals: NewInterrupts(os.Exit),
 		Replace: func(argv, env []string) error { return syscall.Exec(argv[0], argv, env) },
-		Paths:   func() (config.Paths, error) { return config.FindPaths(os.LookupEnv) },
+		Paths:   func() (config.Paths, error) { return config.ClientPaths(os.LookupEnv, host.MayEnter) },
 	}
 }
 

@@ -26,8 +26,8 @@ func (a *App) Client(ctx context.Context) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := client.Dial(ctx, paths.Socket(), client.Options{})
-	if !errors.Is(err, client.ErrNotRunning) {
+	c, err := dial(ctx, paths, client.Options{})
+	if !errors.Is(err, client.ErrNotRunning) || paths.System {
 		return c, err
 	}
 	if v := a.Env("BANGER_NO_START"); a.NoStart || v != "" && v != "0" {
@@ -42,12 +42,31 @@ func (a *App) RunningClient(ctx context.Context, anyVersion bool) (*client.Clien
 	if err != nil {
 		return nil, err
 	}
-	return client.Dial(ctx, paths.Socket(), client.Options{AnyProtocol: anyVersion})
+	return dial(ctx, paths, client.Options{AnyProtocol: anyVersion})
+}
+
+// dial is client.Dial, which does not know what to do about the system's daemon.
+func dial(ctx context.Context, paths config.Paths, o client.Options) (*client.Client, error) {
+	c, err := client.Dial(ctx, paths.Socket(), o)
+	switch {
+	case !paths.System:
+	case errors.Is(err, client.ErrNotRunning):
+		err = errkind.WithHint(err, "it is the system's: start it with `sudo systemctl start bangerd`; with BANGER_SYSTEM=0 you have one of your own")
+	case errkind.Is(err, api.KindPermission):
+		err = errkind.WithHint(err, "join the group with `sudo usermod -aG %s $USER` and log in again; with BANGER_SYSTEM=0 you have a daemon of your own",
+			config.Group)
+	}
+	return c, err
 }
 
 // StartDaemon starts bangerd and returns once it answers. Of several programs that do so at once one starts it and the
 // others wait, because check and start happen under a lock; the daemon's own lock is the second line of defence.
+//
+// The system's daemon is not started here: that is systemd's.
 func (a *App) StartDaemon(ctx context.Context, paths config.Paths) (*client.Client, error) {
+	if paths.System {
+		return dial(ctx, paths, client.Options{})
+	}
 	if err := paths.Make(); err != nil {
 		return nil, fmt.Errorf("prepare banger's directories: %w", err)
 	}
