@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/config"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/preflight"
@@ -24,7 +24,7 @@ type Machine struct {
 // Name implements capability.Capability.
 func (*Machine) Name() string { return "machine" }
 
-func handleFile(dir string) string { return filepath.Join(dir, "machine.json") }
+func handleFile(dir string) string { return config.MachineFile(dir) }
 
 // ReadHandle reads the handle of the machine of the VM with that directory. Kind not-found: there is none.
 func ReadHandle(dir string) (vmm.Handle, error) {

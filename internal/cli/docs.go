@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/banger-vm/banger/internal/cli/app"
+	"github.com/banger-vm/banger/internal/cli/systemcmd"
 )
 
 func newDocs(a *app.App) *cobra.Command {
@@ -24,26 +27,64 @@ func newDocs(a *app.App) *cobra.Command {
 	return cmd
 }
 
-// writeMan writes a page for cmd and each command below it. The format is man(7).
-func writeMan(cmd *cobra.Command, version, dir string) error {
-	if cmd.Hidden {
-		return nil
+// shared returns what is installed beside the programs: man pages, and completions for three shells.
+func shared(root *cobra.Command, version string) ([]systemcmd.File, error) {
+	share := filepath.Join(systemcmd.Prefix, "share")
+	var out []systemcmd.File
+	add := func(path string, data []byte) {
+		out = append(out, systemcmd.File{Path: filepath.Join(share, path), Mode: 0o644, Data: data})
 	}
+	err := eachPage(root, func(cmd *cobra.Command, name string) error {
+		add("man/man1/"+name+".1", []byte(manPage(cmd, name, version)))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, shell := range []struct {
+		path string
+		gen  func(io.Writer) error
+	}{
+		{"bash-completion/completions/banger", func(w io.Writer) error { return root.GenBashCompletionV2(w, true) }},
+		{"zsh/site-functions/_banger", root.GenZshCompletion},
+		{"fish/vendor_completions.d/banger.fish", func(w io.Writer) error { return root.GenFishCompletion(w, true) }},
+	} {
+		var b bytes.Buffer
+		if err := shell.gen(&b); err != nil {
+			return nil, err
+		}
+		add(shell.path, b.Bytes())
+	}
+	return out, nil
+}
+
+// writeMan writes a page for cmd and each command below it.
+func writeMan(cmd *cobra.Command, version, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	name := strings.ReplaceAll(cmd.CommandPath(), " ", "-")
-	if err := os.WriteFile(filepath.Join(dir, name+".1"), []byte(manPage(cmd, name, version)), 0o644); err != nil {
+	return eachPage(cmd, func(cmd *cobra.Command, name string) error {
+		return os.WriteFile(filepath.Join(dir, name+".1"), []byte(manPage(cmd, name, version)), 0o644)
+	})
+}
+
+// eachPage calls write for cmd and each command below it that has a page, with the page's name.
+func eachPage(cmd *cobra.Command, write func(cmd *cobra.Command, name string) error) error {
+	if cmd.Hidden {
+		return nil
+	}
+	if err := write(cmd, strings.ReplaceAll(cmd.CommandPath(), " ", "-")); err != nil {
 		return err
 	}
 	for _, sub := range cmd.Commands() {
-		if err := writeMan(sub, version, dir); err != nil {
+		if err := eachPage(sub, write); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// manPage is the page of a command. The format is man(7).
 func manPage(cmd *cobra.Command, name, version string) string {
 	var b strings.Builder
 	section := func(title string) { fmt.Fprintf(&b, ".SH %s\n", title) }

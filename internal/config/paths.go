@@ -159,6 +159,9 @@ func (p Paths) Cgroup() string {
 	return "banger-" + hex.EncodeToString(sum[:4])
 }
 
+// Manifest lists what `banger system install` has written, for the system's paths only.
+func (p Paths) Manifest() string { return filepath.Join(p.State, "installed.json") }
+
 // DaemonLog is the daemon's log.
 func (p Paths) DaemonLog() string { return filepath.Join(p.State, "bangerd.log") }
 
@@ -167,6 +170,9 @@ func (p Paths) VMsDir() string { return filepath.Join(p.State, "vms") }
 
 // VMDir holds the disks, logs and handle file of a VM.
 func (p Paths) VMDir(id banger.VMID) string { return filepath.Join(p.VMsDir(), string(id)) }
+
+// MachineFile is the handle of the machine of the VM whose [Paths.VMDir] is vmDir.
+func MachineFile(vmDir string) string { return filepath.Join(vmDir, "machine.json") }
 
 // VMRunsDir is the parent of all [Paths.VMRunDir].
 func (p Paths) VMRunsDir() string { return filepath.Join(p.Run, "vms") }
