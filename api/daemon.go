@@ -54,6 +54,11 @@ type Doctor struct {
 	Checks []Check `json:"checks"`
 }
 
+// Metrics is the result of daemon.metrics.
+type Metrics struct {
+	Text string `json:"text"` // in the text format of Prometheus, version 0.0.4; docs/METRICS.md lists the names
+}
+
 // ConfigValue is one configuration key with its value and origin.
 type ConfigValue struct {
 	Key    string `json:"key"`

@@ -9,6 +9,7 @@ const (
 	MethodDoctor            = "daemon.doctor"
 	MethodFix               = "daemon.fix"
 	MethodConfig            = "daemon.config"
+	MethodMetrics           = "daemon.metrics"
 	MethodEvents            = "daemon.events"
 	MethodVMBegin           = "vm.create.begin"
 	MethodVMStatus          = "vm.create.status"

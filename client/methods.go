@@ -35,6 +35,12 @@ func (c *Client) Config(ctx context.Context) (api.ConfigList, error) {
 	return get[api.ConfigList](ctx, c, api.MethodConfig, nil)
 }
 
+// Metrics returns the daemon's metrics in the text format of Prometheus.
+func (c *Client) Metrics(ctx context.Context) (string, error) {
+	m, err := get[api.Metrics](ctx, c, api.MethodMetrics, nil)
+	return m.Text, err
+}
+
 // VMCreateBegin begins to create a VM, and to start it when p says so. The operation's result is an [api.Ref] with the VM's id.
 func (c *Client) VMCreateBegin(ctx context.Context, p api.VMCreate) (api.OperationRef, error) {
 	return get[api.OperationRef](ctx, c, api.MethodVMBegin, p)

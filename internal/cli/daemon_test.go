@@ -216,6 +216,16 @@ Log:            /s/bangerd.log
 	}
 }
 
+func TestDaemonMetrics(t *testing.T) {
+	d := fakedaemon.Start(t)
+	d.Result(api.MethodMetrics, api.Metrics{Text: "banger_vms{state=\"running\"} 1\n"})
+	if got := banger(t, d).ok("daemon", "metrics").stdout; got != "banger_vms{state=\"running\"} 1\n" {
+		t.Errorf("got %q", got)
+	}
+	c := banger(t, nil).env(map[string]string{"BANGER_ROOT": t.TempDir()})
+	c.fails(69, "not running", "daemon", "metrics")
+}
+
 func TestDaemonLogs(t *testing.T) {
 	root := t.TempDir()
 	line := func() *cmdline { return banger(t, nil).env(map[string]string{"BANGER_ROOT": root}) }

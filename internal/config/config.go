@@ -28,7 +28,11 @@ type Config struct {
 	DefaultImage string   `toml:"default_image"`   // the image of VMs that name none; empty: banger's own, built when it is needed
 	Kernel       string   `toml:"kernel"`          // the kernel of images that name none; empty: banger's own, imported when it is needed
 	AutoStop     Duration `toml:"auto_stop_after"` // after how long without use a running VM is stopped; 0: never
-	Network      struct {
+	// MetricsListen is where metrics are served over HTTP, such as 127.0.0.1:9190; empty: nowhere. Requests must have that host, an IP
+	// address or localhost as their Host.
+	MetricsListen string `toml:"metrics_listen"`
+	MetricsPublic bool   `toml:"metrics_public"` // whether metrics_listen may be an address that others can reach
+	Network       struct {
 		Mode string `toml:"mode"` // auto or user (QEMU's own stack; no root)
 		NAT  bool   `toml:"nat"`  // whether guests reach the internet
 	} `toml:"network"`
@@ -73,6 +77,8 @@ func (c *Config) keys() []key {
 		{name: "default_image", value: &c.DefaultImage, empty: true},
 		{name: "kernel", value: &c.Kernel, empty: true},
 		{name: "auto_stop_after", value: &c.AutoStop},
+		{name: "metrics_listen", value: &c.MetricsListen, empty: true},
+		{name: "metrics_public", value: &c.MetricsPublic},
 		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user"}},
 		{name: "network.nat", value: &c.Network.NAT},
 		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "copy"}},

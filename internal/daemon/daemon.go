@@ -33,11 +33,13 @@ import (
 	"github.com/banger-vm/banger/internal/imagemgr"
 	"github.com/banger-vm/banger/internal/initramfs"
 	"github.com/banger-vm/banger/internal/kernels"
+	"github.com/banger-vm/banger/internal/metrics"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/rpcserver"
 	"github.com/banger-vm/banger/internal/store"
 	"github.com/banger-vm/banger/internal/vm"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/web"
 	"golang.org/x/sys/unix"
 )
 
@@ -59,6 +61,7 @@ type Daemon struct {
 	stop    context.CancelFunc // ends Run
 	stopped context.Context
 
+	metrics   *metrics.Metrics
 	lock      *os.File
 	group     int // whose members may call, or -1
 	store     *store.Store
@@ -100,6 +103,8 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		Daemon: d, VMs: d.vms, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
 		Events: d.store,
 	}), d.authorize, d.log)
+	d.server.Observe(d.metrics)
+	d.server.HandleHTTP(web.Handler(d.metrics))
 	return d, nil
 }
 
@@ -155,7 +160,12 @@ func (d *Daemon) openStore(ctx context.Context) error {
 			return err
 		}
 	}
-	d.ops = opstate.New(s, d.log)
+	db := d.opts.Paths.DB()
+	d.metrics = metrics.New(d.opts.Version, metrics.Sources{
+		VMs: s.ListVMs, StoreFiles: []string{db, db + "-wal"}, Log: d.log,
+		LastEvent: func(ctx context.Context) (int64, error) { return s.ResumeEvents(ctx, 0) },
+	})
+	d.ops = opstate.New(s, d.log, d.metrics)
 	d.onClose(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
 		defer cancel()
@@ -247,6 +257,11 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	waitWeb, err := d.serveWeb()
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	defer waitWeb()
 	d.log.Info("listening", "socket", d.opts.Paths.Socket(), "version", d.opts.Version, "engine", d.engine.auto.Features().Engine)
 	d.notify("READY=1")
 	unhook := context.AfterFunc(ctx, d.stop)
@@ -270,6 +285,28 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // callGrace is how long a stop lets calls under way finish before their contexts end. Streams do not finish by themselves.
 const callGrace = 2 * time.Second
+
+// serveWeb serves metrics where the configuration wants them, until the daemon stops. The function that it returns waits for
+// the end.
+func (d *Daemon) serveWeb() (wait func(), err error) {
+	c := d.opts.Config
+	if c.MetricsListen == "" {
+		return func() {}, nil
+	}
+	s, err := web.Listen(c.MetricsListen, c.MetricsPublic, web.Handler(d.metrics), d.log)
+	if err != nil {
+		return nil, err
+	}
+	d.log.Info("serving metrics", "address", s.Addr())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := s.Run(d.stopped); err != nil {
+			d.log.Error("metrics are no longer served", "err", err)
+		}
+	}()
+	return func() { <-ended }, nil
+}
 
 // notify tells the service manager, if there is one. That it cannot be told is no reason to end; it will have its own.
 func (d *Daemon) notify(state string) {

@@ -35,6 +35,9 @@ func (d *Daemon) Info(ctx context.Context) (api.Info, error) {
 // Config implements rpcserver.Daemon.
 func (d *Daemon) Config() api.ConfigList { return api.ConfigList{Values: d.opts.Config.Values()} }
 
+// Metrics implements rpcserver.Daemon.
+func (d *Daemon) Metrics() (string, error) { return d.metrics.Text() }
+
 // Stop implements rpcserver.Daemon.
 func (d *Daemon) Stop() { d.stop() }
 

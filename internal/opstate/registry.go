@@ -40,23 +40,29 @@ type Persister interface {
 	ListOperations(ctx context.Context, limit int) ([]api.Operation, error)
 }
 
+// Observer is told of every operation that has ended. Its method must not block.
+type Observer interface {
+	OperationEnded(op api.Operation)
+}
+
 // Func is the work of an operation. Its result is stored as JSON; when ctx has ended, its error means that it was
 // canceled. It must not wait for its own operation.
 type Func func(ctx context.Context, op *Op) (any, error)
 
 // Registry runs operations. Its methods may be called concurrently.
 type Registry struct {
-	store Persister
-	log   *slog.Logger
+	store     Persister
+	log       *slog.Logger
+	observers []Observer
 
 	mu      sync.Mutex // guards what follows, against Begin, the end of operations and Close
 	running map[string]*Op
 	closed  bool
 }
 
-// New returns a registry that keeps its operations in p.
-func New(p Persister, log *slog.Logger) *Registry {
-	return &Registry{store: p, log: log, running: map[string]*Op{}}
+// New returns a registry that keeps its operations in p, and tells observers of their ends.
+func New(p Persister, log *slog.Logger, observers ...Observer) *Registry {
+	return &Registry{store: p, log: log, observers: observers, running: map[string]*Op{}}
 }
 
 // errStopping is the cause of a function's ended context when the daemon stops.
@@ -84,6 +90,7 @@ func (r *Registry) Begin(kind, subject string, fn Func) api.Operation {
 		cancel(errStopping)
 		o.finish(ctx, nil, errStopping)
 		end := o.snapshot()
+		r.tell(end)
 		r.persist(end)
 		return end
 	}
@@ -102,6 +109,7 @@ func (r *Registry) run(ctx context.Context, o *Op, fn Func) {
 	}
 	r.log.Log(ctx, level, "operation ended", "op", end.ID, "kind", end.Kind, "subject", end.Subject,
 		"state", end.State, "took", end.Ended.Sub(end.Created), "err", err)
+	r.tell(end)
 	if r.persist(end) {
 		r.mu.Lock()
 		delete(r.running, end.ID)
@@ -109,6 +117,12 @@ func (r *Registry) run(ctx context.Context, o *Op, fn Func) {
 	}
 	close(o.ended)
 	o.cancel(nil)
+}
+
+func (r *Registry) tell(op api.Operation) {
+	for _, o := range r.observers {
+		o.OperationEnded(op)
+	}
 }
 
 // call runs fn and makes a panic an error: one request's defect must not end the daemon and everybody's operations.

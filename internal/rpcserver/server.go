@@ -4,6 +4,9 @@
 // A connection whose first line asks for a stream method belongs to that one call. Any other connection is an ordinary
 // JSON-RPC 2.0 connection (creachadair/jrpc2), where requests are served concurrently; when the client closes it, the
 // contexts of its unfinished calls end. A client that only ends its own side, as `nc -N` does, still gets its answers.
+//
+// A connection that begins with a capital letter is HTTP, and one request is served on it: `curl --unix-socket SOCKET
+// http://localhost/metrics`.
 package rpcserver
 
 import (
@@ -16,6 +19,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 
@@ -32,6 +36,8 @@ type Server struct {
 	table     map[string]Method
 	authorize func(Caller) Class
 	log       *slog.Logger
+	observer  Observer
+	http      http.Handler // nil: nothing
 
 	mu    sync.Mutex                      // guards conns and closing: Shutdown must see every connection that was accepted
 	conns map[net.Conn]context.CancelFunc // of the context of the connection's calls
@@ -48,8 +54,27 @@ func New(methods []Method, authorize func(Caller) Class, log *slog.Logger) *Serv
 		}
 		table[m.Name] = m
 	}
-	return &Server{table: table, authorize: authorize, log: log, conns: map[net.Conn]context.CancelFunc{}}
+	return &Server{table: table, authorize: authorize, log: log, observer: nobody{}, conns: map[net.Conn]context.CancelFunc{}}
 }
+
+// Observer is told of what is served. Its methods are called concurrently and must not block.
+type Observer interface {
+	// CallEnded tells of an ordinary call of a method that there is, which has been answered.
+	CallEnded(method string, took time.Duration, err error)
+	// StreamBegan tells of a stream call. The function that it returns is called once, with how the stream ended.
+	StreamBegan(method string) (ended func(err error))
+}
+
+type nobody struct{}
+
+func (nobody) CallEnded(string, time.Duration, error) {}
+func (nobody) StreamBegan(string) func(error)         { return func(error) {} }
+
+// Observe has o told of what is served from now on. It must not be called after Serve.
+func (s *Server) Observe(o Observer) { s.observer = o }
+
+// HandleHTTP serves h to callers who may read. It must not be called after Serve.
+func (s *Server) HandleHTTP(h http.Handler) { s.http = h }
 
 // Serve accepts connections on l until l is closed. ctx is the parent of every call's context.
 func (s *Server) Serve(ctx context.Context, l *net.UnixListener) error {
@@ -123,6 +148,10 @@ func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn) {
 	}
 	class := s.authorize(caller)
 	r := bufio.NewReaderSize(conn, 64<<10)
+	if first, err := r.Peek(1); err == nil && isHTTP(first[0]) {
+		s.serveHTTP(ctx, class, conn, r)
+		return
+	}
 	line, req, err := firstLine(r)
 	if err != nil {
 		return // closed before it said anything
@@ -160,10 +189,12 @@ func firstLine(r *bufio.Reader) ([]byte, api.Request, error) {
 func (s *Server) serveStream(ctx context.Context, m Method, class Class, c *Conn) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	ended := s.observer.StreamBegan(m.Name)
 	err := permit(m, class)
 	if err == nil {
 		err = m.stream(ctx, c.req.Params, c)
 	}
+	ended(err)
 	switch {
 	case err == nil:
 	case !c.accepted:
@@ -199,6 +230,7 @@ func (a assigner) Assign(_ context.Context, name string) jrpc2.Handler {
 	return func(ctx context.Context, req *jrpc2.Request) (any, error) {
 		begun := time.Now()
 		result, err := a.handle(ctx, m, req)
+		a.s.observer.CallEnded(name, time.Since(begun), err)
 		a.s.log.Debug("call", "method", name, "took", time.Since(begun), "err", err)
 		if err == nil {
 			return result, nil

@@ -18,6 +18,7 @@ type Daemon interface {
 	Config() api.ConfigList
 	Doctor(ctx context.Context, ask api.DoctorAsk) api.Doctor
 	Fix(ctx context.Context, ask api.DoctorAsk) api.Doctor
+	Metrics() (string, error)
 	Stop() // begins a graceful stop and returns
 	SSHIdentity() string
 }
@@ -77,6 +78,11 @@ func daemonMethods(s Services) []Method {
 			func(ctx context.Context, p api.DoctorAsk) (api.Doctor, error) { return s.Daemon.Fix(ctx, p), nil }),
 		Call(Read, api.MethodConfig, "Lists the configuration in force, with the origin of each value.",
 			func(context.Context, api.Empty) (api.ConfigList, error) { return s.Daemon.Config(), nil }),
+		Call(Read, api.MethodMetrics, "Returns the daemon's metrics in the text format of Prometheus.",
+			func(context.Context, api.Empty) (api.Metrics, error) {
+				text, err := s.Daemon.Metrics()
+				return api.Metrics{Text: text}, err
+			}),
 	}
 }
 

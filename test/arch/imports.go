@@ -23,7 +23,7 @@ var (
 	mains      = []string{"cmd/banger", "cmd/bangerd", "cmd/banger-agent"}
 	transports = []string{"internal/rpcserver/...", "internal/web/..."}
 	services   = []string{"internal/vm/...", "internal/imagemgr/...", "internal/kernels/...", "internal/workspace/...",
-		"internal/session/...", "internal/doctor/..."}
+		"internal/session/...", "internal/doctor/...", "internal/metrics"}
 	contracts = []string{"internal/vm/capability", "internal/vmm", "internal/disk", "internal/guest", "internal/opstate",
 		"internal/preflight"}
 	drivers  = []string{"internal/vmm/qemu/...", "internal/vmm/firecracker/...", "internal/store/..."}

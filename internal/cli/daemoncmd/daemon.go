@@ -21,7 +21,7 @@ func New(a *app.App) *cobra.Command {
 		Long: `The daemon, bangerd, keeps all state and does the work. Other commands start it when it does not run, unless --no-start is given. VMs
 outlive it: stopping it, or killing it, leaves them running, and the next daemon takes them over.`,
 	}
-	cmd.AddCommand(newStart(a), newStop(a), newStatus(a), newLogs(a))
+	cmd.AddCommand(newStart(a), newStop(a), newStatus(a), newLogs(a), newMetrics(a))
 	return cmd
 }
 
