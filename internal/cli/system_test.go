@@ -196,7 +196,7 @@ func TestSystemPurge(t *testing.T) {
 		i.fails(64, "nobody can be asked", "system", "uninstall", "--root", i.root, "--purge")
 		i.app.InTTY = true
 		i.stdin("n\n")
-		if i.fails(130, "nothing was removed", "system", "uninstall", "--root", i.root, "--purge"); !strings.Contains(i.stderr, "var/lib/banger (") {
+		if i.fails(130, "nothing was removed", "system", "uninstall", "--root", i.root, "--purge"); !strings.Contains(i.stderr, "the disks of 1 VMs") {
 			t.Errorf("it does not list what goes: %s", i.stderr)
 		}
 		if _, err := os.Stat(disk); err != nil {

@@ -1,6 +1,7 @@
 package systemcmd
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"github.com/banger-vm/banger/internal/config"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"golang.org/x/sys/unix"
 )
 
 // manifest is what was installed. It is stored before anything of it is written, so that after a crash nothing is there that it
@@ -70,18 +72,26 @@ func digest(data []byte) string {
 
 // onDisk returns the digest of the file at path, and the empty string when there is none.
 func (t target) onDisk(path string) (string, error) {
+	b, err := t.content(path)
+	if err != nil || b == nil {
+		return "", err
+	}
+	return digest(b), nil
+}
+
+// content returns what is in the file at path, and nil when there is none.
+func (t target) content(path string) ([]byte, error) {
 	b, err := os.ReadFile(t.path(path))
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+		return nil, nil
 	}
-	return digest(b), err
+	return b, err
 }
 
 // change is what an installation does to one path.
 type change struct {
-	verb   string // write, replace or remove
-	file   File   // without data when it is removed
-	digest string // of the data
+	verb string // write, replace or remove
+	file File   // without data when it is removed
 }
 
 // plan compares files with the disk. Files that are as they should be are no change; those of an earlier installation that
@@ -92,16 +102,15 @@ func (t target) plan(m *manifest, files []File, force bool) ([]change, error) {
 	wanted := map[string]bool{}
 	for _, f := range files {
 		wanted[f.Path] = true
-		now, err := t.onDisk(f.Path)
-		want := digest(f.Data)
+		now, err := t.content(f.Path)
 		switch {
 		case err != nil:
 			return nil, err
-		case now == "":
-			out = append(out, change{"write", f, want})
-		case now == want:
-		case slices.Contains(m.Files[f.Path], now) || force:
-			out = append(out, change{"replace", f, want})
+		case now == nil:
+			out = append(out, change{verb: "write", file: f})
+		case bytes.Equal(now, f.Data):
+		case force || slices.Contains(m.Files[f.Path], digest(now)):
+			out = append(out, change{verb: "replace", file: f})
 		default:
 			foreign = append(foreign, t.path(f.Path))
 		}
@@ -125,11 +134,16 @@ func (t target) plan(m *manifest, files []File, force bool) ([]change, error) {
 // apply makes the changes. After an error the manifest names everything that was written.
 func (t target) apply(m *manifest, version string, changes []change) error {
 	m.Version = version
+	later := maps.Clone(m.Files)
 	for _, c := range changes {
-		if c.verb != "remove" {
-			m.Files[c.file.Path] = append(m.Files[c.file.Path], c.digest)
-			m.Dirs = append(m.Dirs, t.missing(filepath.Dir(c.file.Path), m.Dirs)...)
+		if c.verb == "remove" {
+			delete(later, c.file.Path)
+			continue
 		}
+		now := digest(c.file.Data)
+		later[c.file.Path] = []string{now}
+		m.Files[c.file.Path] = append(m.Files[c.file.Path], now)
+		m.Dirs = append(m.Dirs, t.missing(filepath.Dir(c.file.Path), m.Dirs)...)
 	}
 	if err := t.write(m); err != nil {
 		return err
@@ -139,21 +153,55 @@ func (t target) apply(m *manifest, version string, changes []change) error {
 			return err
 		}
 	}
-	for _, c := range changes {
-		path := t.path(c.file.Path)
-		if c.verb == "remove" {
-			if err := os.Remove(path); err != nil {
-				return err
+	if err := t.put(changes); err != nil {
+		return err
+	}
+	m.Files = later
+	return t.write(m)
+}
+
+// put writes, replaces and removes files. Each is whole or as it was: all are written beside their places, made durable at once,
+// which takes a fraction of the time of one by one, and then moved.
+func (t target) put(changes []change) (err error) {
+	staged := make([]string, len(changes))
+	defer func() {
+		for _, path := range staged {
+			if err != nil && path != "" {
+				_ = os.Remove(path) // it may have been moved
 			}
-			delete(m.Files, c.file.Path)
+		}
+	}()
+	for i, c := range changes {
+		if c.verb == "remove" {
 			continue
 		}
-		if err := host.WriteFile(path, c.file.Data, c.file.Mode); err != nil {
-			return fmt.Errorf("install %s: %w", path, err)
+		if staged[i], err = stage(t.path(c.file.Path), c.file); err != nil {
+			return fmt.Errorf("write %s: %w", t.path(c.file.Path), err)
 		}
-		m.Files[c.file.Path] = []string{c.digest}
 	}
-	return t.write(m)
+	unix.Sync()
+	for i, c := range changes {
+		path := t.path(c.file.Path)
+		if c.verb == "remove" {
+			err = os.Remove(path)
+		} else {
+			err = os.Rename(staged[i], path)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stage writes f beside path and returns where.
+func stage(path string, f File) (string, error) {
+	tmp, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return "", err
+	}
+	_, err = tmp.Write(f.Data)
+	return tmp.Name(), errors.Join(err, tmp.Chmod(f.Mode), tmp.Close())
 }
 
 // missing returns the directories up to dir that are neither there nor known, parents first.

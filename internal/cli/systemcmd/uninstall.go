@@ -170,9 +170,14 @@ func (o *uninstallOptions) confirmPurge() error {
 			return errkind.WithHint(errkind.New(api.KindBusy, "a file system is mounted at %s", mount), "unmount it first: what is on it would be removed")
 		}
 		if n, err := usage(dir); err == nil {
-			fmt.Fprintf(o.app.Err, "removes %s (%s)\n", dir, app.Size(n))
+			fmt.Fprintln(o.app.Err, strings.TrimSpace("removes "+dir+" "+app.Size(n)))
 		}
 	}
+	vms, err := filepath.Glob(filepath.Join(o.target.path(config.SystemPaths().VMsDir()), "*"))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(o.app.Err, "among it the disks of %d VMs\n", len(vms))
 	if o.yes {
 		return nil
 	}
