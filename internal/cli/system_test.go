@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/cli/fakedaemon"
 	"github.com/banger-vm/banger/internal/host"
 )
 
@@ -239,4 +241,38 @@ func TestSystemNeedsSystemd(t *testing.T) {
 		t.Errorf("the dry run does not say what would be run:\n%s", out)
 	}
 	i.fails(66, "not installed", "system", "status", "-o", "json", "-q", "--format", "x")
+}
+
+func TestMembersOfTheGroup(t *testing.T) {
+	t.Run("their patches are in their own directories", func(t *testing.T) {
+		c := banger(t, nil).env(map[string]string{"HOME": "/home/ann", "BANGER_SYSTEM": "1"})
+		if dir, err := c.app.PatchesDir(); err != nil || dir != "/home/ann/.local/state/banger/patches" {
+			t.Errorf("got %s (%v)", dir, err)
+		}
+	})
+	t.Run("the system's daemon is not started for them", func(t *testing.T) {
+		if _, err := os.Stat("/run/banger"); err == nil {
+			t.Skip("banger is installed here")
+		}
+		for _, args := range [][]string{{"ps"}, {"daemon", "start"}} {
+			c := banger(t, nil).env(map[string]string{"BANGER_SYSTEM": "1", "BANGER_NO_START": ""})
+			if c.fails(69, "/run/banger/bangerd.sock", args...); !strings.Contains(c.stderr, "sudo systemctl start bangerd") {
+				t.Errorf("no hint: %s", c.stderr)
+			}
+		}
+	})
+	t.Run("the daemon's key is not theirs to read, and ssh is not tried without", func(t *testing.T) {
+		if os.Geteuid() == 0 {
+			t.Skip("root may read everything")
+		}
+		key := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(key, nil, 0); err != nil {
+			t.Fatal(err)
+		}
+		d := fakedaemon.Start(t)
+		d.Result(api.MethodVMSSH, api.VMSSH{Name: "web", User: "root", Identity: key})
+		if c := banger(t, d).fails(77, "key", "ssh", "web"); !strings.Contains(c.stderr, "banger vm exec") {
+			t.Errorf("no hint: %s", c.stderr)
+		}
+	})
 }

@@ -64,6 +64,21 @@ func New(version string) *App {
 	}
 }
 
+// PatchesDir is where exports go that nobody has named. What the system's daemon keeps is root's; the patches of those who use it
+// are in their own directories.
+func (a *App) PatchesDir() (string, error) {
+	paths, err := a.Paths()
+	if err == nil && paths.System {
+		paths, err = config.FindPaths(func(name string) (string, bool) {
+			if name == "BANGER_SYSTEM" {
+				return "", false
+			}
+			return a.LookupEnv(name)
+		})
+	}
+	return paths.PatchesDir(), err
+}
+
 // Env returns an environment variable, empty when it is not set.
 func (a *App) Env(name string) string {
 	v, _ := a.LookupEnv(name)

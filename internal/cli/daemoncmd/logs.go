@@ -49,6 +49,9 @@ func runLogs(ctx context.Context, o *logsOptions) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return errkind.WithHint(errkind.New(api.KindNotFound, "the daemon has no log yet"), "it would be %s", paths.DaemonLog())
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return errkind.WithHint(err, "only who runs the daemon may read its log: `sudo banger daemon logs`")
+	}
 	if err != nil {
 		return err
 	}

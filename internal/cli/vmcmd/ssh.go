@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -60,6 +61,11 @@ func runSSH(ctx context.Context, o *sshOptions) error {
 	program, err := host.LookPath("ssh")
 	if err != nil {
 		return errkind.WithHint(err, "install openssh-client, or use `banger vm exec %s`, which needs no ssh", s.Name)
+	}
+	if f, err := os.Open(s.Identity); err == nil {
+		f.Close()
+	} else if errors.Is(err, fs.ErrPermission) { // ssh would only warn of it, and then be refused by the guest
+		return errkind.WithHint(err, "only who runs the daemon may read its key; use `banger vm exec -it %s -- sh`, or sudo", s.Name)
 	}
 	if o.user == "" {
 		o.user = s.User

@@ -123,18 +123,18 @@ func exportTo(ctx context.Context, c *client.Client, vm api.VM, p api.WorkExport
 
 // PatchFile names a new file in banger's directory of patches: REPOSITORY-VM-TIME.patch.
 func PatchFile(a *app.App, vm api.VM) (string, error) {
-	paths, err := a.Paths()
+	dir, err := a.PatchesDir()
 	if err != nil {
 		return "", err
 	}
-	if err := host.PrivateDir(paths.PatchesDir()); err != nil {
+	if err := host.PrivateDir(dir); err != nil {
 		return "", err
 	}
 	base := fmt.Sprintf("%s-%s-%s", filepath.Base(vm.Workspace.GuestPath), vm.Name, time.Now().UTC().Format("20060102T150405Z"))
 	for n := 0; ; n++ {
-		name := filepath.Join(paths.PatchesDir(), base+".patch")
+		name := filepath.Join(dir, base+".patch")
 		if n > 0 {
-			name = filepath.Join(paths.PatchesDir(), fmt.Sprintf("%s-%d.patch", base, n))
+			name = filepath.Join(dir, fmt.Sprintf("%s-%d.patch", base, n))
 		}
 		if _, err := os.Lstat(name); os.IsNotExist(err) {
 			return name, nil
