@@ -30,7 +30,7 @@ build: ## build bin/banger, bin/bangerd and bin/banger-agent, all static
 
 .PHONY: install
 install: build ## install programs, man pages and completions below PREFIX (/usr/local); DESTDIR is heeded
-	scripts/share $(BIN)/banger $(DIST)/share
+	rm -rf $(DIST)/share; umask 022; $(BIN)/banger docs share $(DIST)/share
 	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share'
 	install -m 0755 $(addprefix $(BIN)/,$(PROGRAMS)) '$(DESTDIR)$(PREFIX)/bin'
 	umask 022; cp -R $(DIST)/share/. '$(DESTDIR)$(PREFIX)/share'
@@ -39,7 +39,7 @@ install: build ## install programs, man pages and completions below PREFIX (/usr
 .PHONY: uninstall
 uninstall: ## remove what install put there
 	@test -x '$(DESTDIR)$(PREFIX)/bin/banger' || { echo 'banger is not installed below $(DESTDIR)$(PREFIX)'; exit 1; }
-	scripts/share '$(DESTDIR)$(PREFIX)/bin/banger' $(DIST)/share
+	rm -rf $(DIST)/share; '$(DESTDIR)$(PREFIX)/bin/banger' docs share $(DIST)/share
 	(cd $(DIST)/share && find . -type f -print0) | (cd '$(DESTDIR)$(PREFIX)/share' && xargs -0 rm -f)
 	rm -f $(foreach p,$(PROGRAMS),'$(DESTDIR)$(PREFIX)/bin/$(p)')
 

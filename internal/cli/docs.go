@@ -23,16 +23,36 @@ func newDocs(a *app.App) *cobra.Command {
 		Long:    "Write a man page for each command into DIR, which is made if it is missing.",
 		Example: `  banger docs man /usr/local/share/man/man1`,
 		RunE:    func(c *cobra.Command, args []string) error { return writeMan(c.Root(), a.Version, args[0]) },
+	}, &cobra.Command{
+		Use: "share DIR", Short: "Write man pages and completions", Args: app.Args(1, 1, "one directory"),
+		Long:    "Write the man pages, and completions for bash, zsh and fish, as a tree into DIR, which stands for PREFIX/share.",
+		Example: `  banger docs share /usr/local/share`,
+		RunE:    func(c *cobra.Command, args []string) error { return writeShared(c.Root(), a.Version, args[0]) },
 	})
 	return cmd
 }
 
-// shared returns what is installed beside the programs: man pages, and completions for three shells.
-func shared(root *cobra.Command, version string) ([]systemcmd.File, error) {
-	share := filepath.Join(systemcmd.Prefix, "share")
+func writeShared(root *cobra.Command, version, dir string) error {
+	files, err := shared(root, version, dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(f.Path, f.Data, f.Mode); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// shared returns what is installed beside the programs, below dir: man pages, and completions for three shells.
+func shared(root *cobra.Command, version, dir string) ([]systemcmd.File, error) {
 	var out []systemcmd.File
 	add := func(path string, data []byte) {
-		out = append(out, systemcmd.File{Path: filepath.Join(share, path), Mode: 0o644, Data: data})
+		out = append(out, systemcmd.File{Path: filepath.Join(dir, path), Mode: 0o644, Data: data})
 	}
 	err := eachPage(root, func(cmd *cobra.Command, name string) error {
 		add("man/man1/"+name+".1", []byte(manPage(cmd, name, version)))

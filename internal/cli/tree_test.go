@@ -199,6 +199,19 @@ func TestManPages(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(dir, "banger-vm-dial.1")); err == nil {
 		t.Error("a hidden command has a page")
 	}
+	share := t.TempDir()
+	banger(t, nil).ok("docs", "share", share)
+	if same, err := os.ReadFile(filepath.Join(share, "man/man1/banger-vm-run.1")); err != nil || !bytes.Equal(same, b) {
+		t.Errorf("it is another page in the tree: %v", err)
+	}
+	for path, want := range map[string]string{
+		"bash-completion/completions/banger": "# bash completion", "zsh/site-functions/_banger": "#compdef banger",
+		"fish/vendor_completions.d/banger.fish": "# fish completion",
+	} {
+		if b, err := os.ReadFile(filepath.Join(share, path)); err != nil || !bytes.HasPrefix(b, []byte(want)) {
+			t.Errorf("%s: %v, begins with %.20q", path, err, b)
+		}
+	}
 	if _, err := host.LookPath("man"); err != nil {
 		t.Log("skip: the pages are not rendered, man is not installed")
 		return

@@ -21,10 +21,11 @@ type File struct {
 	Data []byte
 }
 
-// Prefix is where programs and what they share go. The unit names it, too.
-const Prefix = "/usr/local"
+// Share is where man pages and completions go.
+const Share = "/usr/local/share"
 
 const (
+	bin      = "/usr/local/bin" // the unit names it, too
 	unit     = "bangerd.service"
 	unitPath = "/etc/systemd/system/" + unit
 	sysusers = "/etc/sysusers.d/banger.conf"
@@ -44,7 +45,7 @@ func programs(executable string) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, File{filepath.Join(Prefix, "bin", name), 0o755, data})
+		out = append(out, File{filepath.Join(bin, name), 0o755, data})
 	}
 	return out, nil
 }
