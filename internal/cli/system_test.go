@@ -250,6 +250,14 @@ func TestMembersOfTheGroup(t *testing.T) {
 			t.Errorf("got %s (%v)", dir, err)
 		}
 	})
+	t.Run("ssh's configuration keeps the choice of the daemon", func(t *testing.T) {
+		c := banger(t, nil).env(map[string]string{"HOME": "/home/ann", "BANGER_SYSTEM": "0"})
+		for _, want := range []string{"ProxyCommand env BANGER_SYSTEM=0 ", "KnownHostsCommand /usr/bin/env BANGER_SYSTEM=0 "} {
+			if out := c.ok("ssh-config").stdout; !strings.Contains(out, want) {
+				t.Errorf("no %q in\n%s", want, out)
+			}
+		}
+	})
 	t.Run("the system's daemon is not started for them", func(t *testing.T) {
 		if _, err := os.Stat("/run/banger"); err == nil {
 			t.Skip("banger is installed here")

@@ -32,10 +32,11 @@ type Sources struct {
 	Log        *slog.Logger
 }
 
-// Metrics is a daemon's metrics. Its methods may be called concurrently.
+// Metrics is a daemon's metrics. Its methods may be called concurrently. Over HTTP it shows everything in the format that the client
+// prefers; what cannot be asked then is left out, and logged.
 type Metrics struct {
+	http.Handler
 	registry  *prometheus.Registry
-	log       *slog.Logger
 	operation *prometheus.HistogramVec
 	stage     *prometheus.HistogramVec
 	call      *prometheus.HistogramVec
@@ -48,7 +49,7 @@ type Metrics struct {
 func New(version string, s Sources) *Metrics {
 	long := []float64{.25, .5, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512}
 	m := &Metrics{
-		registry: prometheus.NewRegistry(), log: s.Log,
+		registry:  prometheus.NewRegistry(),
 		operation: histogram("banger_operation_duration_seconds", "Operations that have ended, and how long they took.", long, "kind", "result"),
 		stage: histogram("banger_operation_stage_duration_seconds", "Stages of operations, such as the phases of a VM's start.",
 			append([]float64{.01, .05, .1}, long...), "kind", "stage"),
@@ -66,6 +67,9 @@ func New(version string, s Sources) *Metrics {
 	build.Set(1)
 	m.registry.MustRegister(m.operation, m.stage, m.call, m.callError, m.stream, m.open, build, &live{Sources: s},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.Handler = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.ContinueOnError, ErrorLog: slog.NewLogLogger(s.Log.Handler(), slog.LevelWarn),
+	})
 	return m
 }
 
@@ -116,11 +120,4 @@ func (m *Metrics) Text() (string, error) {
 		}
 	}
 	return b.String(), nil
-}
-
-// ServeHTTP shows everything in the format that the client prefers. What cannot be asked now is left out, and logged.
-func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
-		ErrorHandling: promhttp.ContinueOnError, ErrorLog: slog.NewLogLogger(m.log.Handler(), slog.LevelWarn),
-	}).ServeHTTP(w, r)
 }

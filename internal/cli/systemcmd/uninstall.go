@@ -80,7 +80,7 @@ func runUninstall(ctx context.Context, o *uninstallOptions) error {
 // remove stops the service and removes what was installed, and with --purge the rest. It returns the files that it kept.
 func (o *uninstallOptions) remove(ctx context.Context, m *manifest) ([]string, error) {
 	live, group := o.target.root == "", m.Group
-	if live && len(m.Files) > 0 {
+	if _, err := os.Lstat(unitPath); live && err == nil { // somebody may have removed it
 		if err := systemctl(ctx, "disable", "--now", unit); err != nil {
 			return nil, err
 		}

@@ -90,10 +90,22 @@ func runSSH(ctx context.Context, o *sshOptions) error {
 func ProxyCommand(a *app.App, name string) string {
 	escape := func(s string) string { return strings.ReplaceAll(app.ShellQuote(s), "%", "%%") }
 	line := escape(a.Self()) + " vm dial --ssh " + name
-	if root := a.Env("BANGER_ROOT"); root != "" {
-		line = "env " + escape("BANGER_ROOT="+root) + " " + line
+	return withChoice(a, "env", line, escape)
+}
+
+// withChoice has env set, for line, the variables of a's environment that say which daemon is meant: whoever runs line later may
+// have others.
+func withChoice(a *app.App, env, line string, quote func(string) string) string {
+	words := ""
+	for _, name := range []string{"BANGER_ROOT", "BANGER_SYSTEM"} {
+		if v := a.Env(name); v != "" {
+			words += quote(name+"="+v) + " "
+		}
 	}
-	return line
+	if words == "" {
+		return line
+	}
+	return env + " " + words + line
 }
 
 // sshQuote quotes a path in an ssh option, where white space separates several (ssh_config(5)).
@@ -208,8 +220,5 @@ func runKnownHosts(ctx context.Context, a *app.App, name string) error {
 // shell, and wants an absolute path.
 func KnownHostsCommand(a *app.App) string {
 	line := app.ShellQuote(a.Self()) + " vm known-hosts %H"
-	if root := a.Env("BANGER_ROOT"); root != "" {
-		line = "/usr/bin/env " + app.ShellQuote("BANGER_ROOT="+root) + " " + line
-	}
-	return line
+	return withChoice(a, "/usr/bin/env", line, app.ShellQuote)
 }
