@@ -3,6 +3,7 @@ package systemcmd
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -66,7 +67,8 @@ func runInstall(ctx context.Context, o *installOptions) error {
 		fmt.Fprintf(o.app.Out, "%-8s %s\n", c.verb, o.target.path(c.file.Path))
 	}
 	if o.dryRun {
-		return o.sayActivation(len(changes) > 0)
+		o.sayActivation(len(changes) > 0)
+		return nil
 	}
 	if err := o.target.apply(m, o.app.Version, changes); err != nil {
 		return err
@@ -104,18 +106,13 @@ func steps(changed bool) [][]string {
 	}
 }
 
-func (o *installOptions) sayActivation(changed bool) error {
+func (o *installOptions) sayActivation(changed bool) {
 	if o.target.root != "" {
-		return nil
+		return
 	}
 	for _, argv := range steps(changed) {
-		fmt.Fprint(o.app.Out, "run     ")
-		for _, word := range argv {
-			fmt.Fprint(o.app.Out, " ", app.ShellQuote(word))
-		}
-		fmt.Fprintln(o.app.Out)
+		fmt.Fprintf(o.app.Out, "%-8s %s\n", "run", strings.Join(argv, " "))
 	}
-	return nil
 }
 
 // activate makes the group, the directory of sockets and the service.
