@@ -1,27 +1,14 @@
 package e2e
 
 import (
-	"fmt"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
-
-// systemdImage is the image of a Debian that systemd starts. It is built by the first test that wants it.
-var systemdImage = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // as shared
-	const name = "e2e-systemd"
-	out, err := shared.banger("image", "build", "debian", name, "--quiet", "--init", "/sbin/init", "--root-size", "2G",
-		"--package", "systemd", "--package", "systemd-sysv", "--package", "dbus")
-	if err != nil {
-		return "", fmt.Errorf("build the image: %w\n%s", err, out)
-	}
-	return name, nil
-})
 
 // hostVM is a VM that banger is installed in.
 type hostVM struct {
@@ -73,18 +60,13 @@ func (v hostVM) tree() []string {
 }
 
 func TestSystemMode(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: boots guests")
-	}
-	image, err := systemdImage()
-	if err != nil {
-		t.Fatal(err)
-	}
-	shared.must(t, "vm", "create", "--start", "--name", "host", "--image", image, "--memory", "1G")
-	defer shared.must(t, "vm", "delete", "--force", "host")
-	v := hostVM{shared, t}
+	h := guests(t)
+	t.Parallel() // as others that take long, after those that stop the daemon
+	h.must(t, "vm", "create", "--start", "--name", "host", "--image", systemdImage(t), "--memory", "1G")
+	defer h.must(t, "vm", "delete", "--force", "host")
+	v := hostVM{h, t}
 	for _, program := range []string{"banger", "bangerd", "banger-agent"} {
-		shared.must(t, "cp", filepath.Join(shared.bin, program), "host:/root/")
+		h.must(t, "cp", filepath.Join(h.bin, program), "host:/root/")
 	}
 	eventually(t, "the end of the boot", func() bool {
 		_, out := v.as("root", "systemctl", "is-system-running", "--wait")

@@ -5,19 +5,30 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
+
+var systemdBuild sync.Mutex //nolint:gochecknoglobals // held while the image is looked for and built, by tests that run at once
+
+// systemdImage returns the name of an image with systemd, which the first test that asks builds.
+func systemdImage(t *testing.T) string {
+	t.Helper()
+	systemdBuild.Lock()
+	defer systemdBuild.Unlock()
+	if !strings.Contains("\n"+shared.must(t, "image", "list", "--quiet")+"\n", "\nsystemd\n") {
+		shared.must(t, "image", "build", "debian", "systemd", "--init", "/sbin/init",
+			"--package", "systemd", "--package", "systemd-sysv", "--package", "dbus", "--package", "udev")
+	}
+	return "systemd"
+}
 
 // TestOwnInit has an image's own init as PID 1: systemd, with the agent beside it.
 func TestOwnInit(t *testing.T) {
 	h := guests(t)
 	t.Parallel() // with the test below, and after those that stop the daemon
-	if !strings.Contains("\n"+h.must(t, "image", "list", "--quiet")+"\n", "\nsystemd\n") {
-		h.must(t, "image", "build", "debian", "systemd", "--init", "/sbin/init",
-			"--package", "systemd", "--package", "systemd-sysv", "--package", "dbus", "--package", "udev")
-	}
-	h.must(t, "vm", "create", "--start", "--name", "own-init", "--image", "systemd", "--memory", "512M")
+	h.must(t, "vm", "create", "--start", "--name", "own-init", "--image", systemdImage(t), "--memory", "512M")
 	defer h.must(t, "vm", "delete", "--force", "own-init")
 	exec := func(words ...string) string {
 		return h.must(t, append([]string{"exec", "own-init", "--"}, words...)...)
