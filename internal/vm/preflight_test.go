@@ -38,7 +38,7 @@ func TestPreflight(t *testing.T) {
 	t.Run("a VM that has lost a disk does not start with an empty one", func(t *testing.T) {
 		h := newHouse(t)
 		vm := h.must(h.create(running))
-		h.must(h.vms.Kill(t.Context(), "web", opstate.Discard))
+		h.must(h.vms.Kill(t.Context(), "web", 0, opstate.Discard))
 		if err := os.Remove(h.vms.Dir(vm.ID) + "/work.raw"); err != nil {
 			t.Fatal(err)
 		}
