@@ -1,9 +1,8 @@
 package vm
 
 import (
+	"cmp"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/preflight"
+	"github.com/banger-vm/banger/internal/vm/spec"
 	"github.com/banger-vm/banger/internal/vm/vmlock"
 )
 
@@ -44,7 +44,7 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 	if err := s.checkSize(p.VMM, p.VCPU, p.MemMiB); err != nil {
 		return err
 	}
-	if err := checkEnv(p.Env); err != nil {
+	if err := spec.CheckEnv(p.Env); err != nil {
 		return err
 	}
 	if p.AutoStopMS != nil && *p.AutoStopMS < 0 {
@@ -83,15 +83,6 @@ func (s *Service) checkSize(vmm string, vcpu, memMiB int) error {
 	return nil
 }
 
-func checkEnv(entries []string) error {
-	for _, env := range entries {
-		if name, _, ok := strings.Cut(env, "="); !ok || name == "" || strings.ContainsRune(env, 0) {
-			return errkind.WithHint(errkind.New(api.KindInvalid, "bad environment entry %q", env), "write it as NAME=VALUE")
-		}
-	}
-	return nil
-}
-
 // createOp is what a running creation tells its operation.
 type createOp interface {
 	opstate.Reporter
@@ -105,12 +96,12 @@ func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (bang
 		}
 	}
 	op.Stage("resolve image and kernel")
-	spec, err := s.resolve(ctx, p, op)
+	want, err := s.resolve(ctx, p, op)
 	if err != nil {
 		return banger.VM{}, err
 	}
 	op.Stage("reserve name")
-	vm, err := s.reserve(ctx, p.Name, spec)
+	vm, err := s.reserve(ctx, p.Name, want)
 	if err == nil {
 		err = s.step(ctx, stepReserved)
 	}
@@ -127,7 +118,7 @@ func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (bang
 	if err := s.populate(ctx, vm, p.Start, op); err != nil {
 		return vm, errors.Join(fmt.Errorf("create vm %q: %w", vm.Name, err), s.discard(ctx, vm))
 	}
-	s.log.Info("vm created", "vm", vm.Name, "id", vm.ID, "image", spec.Image, "kernel", spec.Kernel)
+	s.log.Info("vm created", "vm", vm.Name, "id", vm.ID, "image", want.Image, "kernel", want.Kernel)
 	if p.Ephemeral {
 		s.leases.Expect(vm.ID)
 	}
@@ -180,50 +171,30 @@ const discardTimeout = 30 * time.Second
 // resolve turns a request into a complete spec.
 func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporter) (banger.Spec, error) {
 	d := s.cfg.Defaults
-	image, err := s.image(ctx, or(p.Image, d.Image), r)
+	image, err := s.image(ctx, cmp.Or(p.Image, d.Image), r)
 	if err != nil {
 		return banger.Spec{}, err
 	}
-	kernel, err := s.kernel(ctx, or(p.Kernel, image.Kernel, d.Kernel), r)
+	kernel, err := s.kernel(ctx, cmp.Or(p.Kernel, image.Kernel, d.Kernel), r)
 	if err != nil {
 		return banger.Spec{}, err
 	}
-	spec := banger.Spec{
+	want := banger.Spec{
 		ImageID: image.ID, Image: image.Name, KernelID: kernel.ID, Kernel: kernel.Name,
-		VMM: or(p.VMM, "auto"), Init: or(guestapi.InitMode(p.Init), image.Init, guestapi.InitAgent),
-		VCPU: or(p.VCPU, d.VCPU), MemMiB: or(p.MemMiB, d.MemMiB),
-		RootSize: or(p.RootSize, d.RootSize, image.RootSize), WorkSize: or(p.DiskSize, d.WorkSize, image.WorkSize),
+		VMM: cmp.Or(p.VMM, "auto"), Init: cmp.Or(guestapi.InitMode(p.Init), image.Init, guestapi.InitAgent),
+		VCPU: cmp.Or(p.VCPU, d.VCPU), MemMiB: cmp.Or(p.MemMiB, d.MemMiB),
+		RootSize: cmp.Or(p.RootSize, d.RootSize, image.RootSize), WorkSize: cmp.Or(p.DiskSize, d.WorkSize, image.WorkSize),
 		NAT: d.NAT, Env: p.Env, Cloner: d.Cloner, Ephemeral: p.Ephemeral,
 	}
 	if p.NAT != nil {
-		spec.NAT = *p.NAT
+		want.NAT = *p.NAT
 	}
-	spec.AutoStop = durationMS(p.AutoStopMS)
-	if spec.RootSize < image.RootSize || spec.WorkSize < image.WorkSize {
-		return spec, errkind.WithHint(errkind.New(api.KindInvalid, "disks cannot be smaller than the image's"),
+	want.AutoStop = spec.Duration(p.AutoStopMS)
+	if want.RootSize < image.RootSize || want.WorkSize < image.WorkSize {
+		return want, errkind.WithHint(errkind.New(api.KindInvalid, "disks cannot be smaller than the image's"),
 			"image %q has a root of %d and a work-seed of %d bytes", image.Name, image.RootSize, image.WorkSize)
 	}
-	return spec, nil
-}
-
-// durationMS is a duration of the wire; nil stays nil.
-func durationMS(ms *int64) *time.Duration {
-	if ms == nil {
-		return nil
-	}
-	d := time.Duration(*ms) * time.Millisecond
-	return &d
-}
-
-// or returns the first value that is not zero.
-func or[T comparable](values ...T) T {
-	var zero T
-	for _, v := range values {
-		if v != zero {
-			return v
-		}
-	}
-	return zero
+	return want, nil
 }
 
 func (s *Service) image(ctx context.Context, ref string, r opstate.Reporter) (banger.Image, error) {
@@ -244,15 +215,13 @@ func (s *Service) kernel(ctx context.Context, ref string, r opstate.Reporter) (b
 const nameTries = 20
 
 // reserve writes the VM's record, which takes its name and id.
-func (s *Service) reserve(ctx context.Context, name string, spec banger.Spec) (banger.VM, error) {
+func (s *Service) reserve(ctx context.Context, name string, want banger.Spec) (banger.VM, error) {
 	vm := banger.VM{ID: banger.NewID[banger.VMID](), Name: name, State: banger.Created, Pending: true, Created: time.Now().UTC()}
 	vm.LastUsed = vm.Created
-	key, err := newHostKey(string(vm.ID))
-	if err != nil {
+	var err error
+	if vm.Spec, err = spec.Identify(want, vm.ID); err != nil {
 		return vm, err
 	}
-	spec.HostKey, spec.MachineID, spec.MAC = key, newMachineID(), macOf(vm.ID)
-	vm.Spec = spec
 	if name != "" {
 		return vm, s.cfg.Store.CreateVM(ctx, vm)
 	}
@@ -265,19 +234,4 @@ func (s *Service) reserve(ctx context.Context, name string, spec banger.Spec) (b
 	}
 	vm.Name = "vm-" + string(vm.ID)
 	return vm, s.cfg.Store.CreateVM(ctx, vm)
-}
-
-// macOf derives a VM's MAC address from its id: locally administered, unicast (IEEE 802-2014, 8.2.2).
-func macOf(id banger.VMID) string {
-	b, err := hex.DecodeString(string(id))
-	if err != nil || len(b) < 5 {
-		panic("vm: id " + string(id) + " is not hex")
-	}
-	return fmt.Sprintf("52:%02x:%02x:%02x:%02x:%02x", b[0], b[1], b[2], b[3], b[4])
-}
-
-func newMachineID() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails (crypto/rand)
-	return hex.EncodeToString(b[:])
 }

@@ -1,6 +1,7 @@
 package vm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -126,7 +127,7 @@ func (s *Service) ExportWorkspace(ctx context.Context, ref, format, base string)
 	}
 	ws := *vm.Workspace
 	out := guestapi.WorkOut{
-		WorkRef: guestapi.WorkRef{Path: ws.GuestPath, BaseTree: ws.BaseTree}, Format: or(format, "patch"), BaseCommit: ws.BaseCommit,
+		WorkRef: guestapi.WorkRef{Path: ws.GuestPath, BaseTree: ws.BaseTree}, Format: cmp.Or(format, "patch"), BaseCommit: ws.BaseCommit,
 	}
 	switch base {
 	case "", "import":
