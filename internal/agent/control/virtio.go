@@ -26,19 +26,21 @@ type Port struct{ *os.File }
 
 // OpenPort opens the virtio-serial port called name. An error of kind not-found means there is none (yet). A port can be
 // open once: a second open gives EBUSY.
-func OpenPort(name string) (*Port, error) {
-	entries, err := os.ReadDir(ports)
+func OpenPort(name string) (*Port, error) { return openPort(ports, "/dev", name) }
+
+func openPort(class, dev, name string) (*Port, error) {
+	entries, err := os.ReadDir(class)
 	if err != nil && !os.IsNotExist(err) {
 		return nil, err
 	}
 	for _, e := range entries {
-		b, err := os.ReadFile(filepath.Join(ports, e.Name(), "name"))
+		b, err := os.ReadFile(filepath.Join(class, e.Name(), "name"))
 		if err != nil || strings.TrimSpace(string(b)) != name {
 			continue
 		}
-		f, err := os.OpenFile(filepath.Join("/dev", e.Name()), os.O_RDWR, 0)
-		if os.IsNotExist(err) {
-			break // /dev is on its way to the real root
+		f, err := os.OpenFile(filepath.Join(dev, e.Name()), os.O_RDWR, 0)
+		if os.IsNotExist(err) { // the kernel makes its node later, and /dev is away for a moment when the root is entered
+			return nil, errkind.Wrap(api.KindNotFound, err)
 		}
 		if err != nil {
 			return nil, err
