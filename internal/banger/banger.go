@@ -5,6 +5,7 @@ package banger
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/banger-vm/banger/api/guestapi"
@@ -133,15 +134,23 @@ type Kernel struct {
 	Source  string   `json:"source"`
 	Format  string   `json:"format"` // elf or bzimage
 	Image   string   `json:"image"`  // path
-	Base    string   `json:"base"`   // path of a directory with the boot modules, in the order of BootModules
-	// BootModules are file names below Base, in load order; LateModules are paths below lib/modules/RELEASE.
+	Base    string   `json:"base"`   // path of a directory with the boot modules
+	// BootModules are file names below Base, in load order, and PCIModules those to load after them where the VM's devices are
+	// on PCI. LateModules are paths below lib/modules/RELEASE.
 	BootModules []string          `json:"boot_modules"`
+	PCIModules  []string          `json:"pci_modules,omitempty"`
 	LateModules []string          `json:"late_modules,omitempty"`
 	Modules     string            `json:"modules,omitempty"`      // path of the module tree's file system image
 	ModulesType string            `json:"modules_type,omitempty"` // its type, such as ext4
 	Facts       map[string]string `json:"facts,omitempty"`
 	Files       []File            `json:"files,omitempty"` // as they were when the kernel was published
 	Created     time.Time         `json:"created"`
+}
+
+// OnPCI is k for a VM whose devices are on PCI.
+func (k Kernel) OnPCI() Kernel {
+	k.BootModules, k.PCIModules = slices.Concat(k.BootModules, k.PCIModules), nil
+	return k
 }
 
 // Secret is text that logs and prints as "[redacted]".

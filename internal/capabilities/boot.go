@@ -43,7 +43,11 @@ func (b *Boot) Attach(ctx context.Context, r *capability.Run) error {
 	cfg.Env = vm.Spec.Env
 	cfg.Time = time.Now()
 	r.Spec.Kernel, r.Spec.Initrd = r.Kernel.Image, initrd(r)
-	return b.Builder.Build(ctx, r.Spec.Initrd, r.Kernel, *cfg)
+	kernel := r.Kernel
+	if r.Driver.Features().PCI {
+		kernel = kernel.OnPCI()
+	}
+	return b.Builder.Build(ctx, r.Spec.Initrd, kernel, *cfg)
 }
 
 // Detach removes the initramfs: it holds the VM's host key, and is made afresh for each start.

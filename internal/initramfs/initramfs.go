@@ -56,7 +56,8 @@ func (b *Builder) CheckAgent() error {
 }
 
 // Build writes the initramfs of a VM at path, replacing what is there. The file is private: cfg has secrets. cfg.Modules is
-// set to the kernel's boot modules. On error nothing new is left at path.
+// set to the kernel's boot modules; the caller gives [banger.Kernel.OnPCI] where those of PCI are among them. On error nothing
+// new is left at path.
 func (b *Builder) Build(_ context.Context, path string, k banger.Kernel, cfg guestapi.BootConfig) error {
 	base, err := b.open(k)
 	if err != nil {
@@ -191,7 +192,7 @@ func (b *Builder) writeBase(w io.Writer, k banger.Kernel) error {
 	// with an initramfs of their own.
 	a.device("dev/console", 0o600, 5, 1)
 	a.file("init", 0o755, agent)
-	for _, name := range k.BootModules {
+	for _, name := range k.OnPCI().BootModules { // one base serves both
 		data, err := os.ReadFile(filepath.Join(k.Base, name))
 		if err != nil {
 			return err

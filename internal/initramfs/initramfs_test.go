@@ -34,12 +34,12 @@ func newHouse(t testing.TB, agentSize int) *house {
 	h := &house{dir: dir, cache: filepath.Join(dir, "cache"), agent: filepath.Join(dir, "banger-agent")}
 	h.kernel = banger.Kernel{
 		ID: "0123456789ab", Name: "k", Base: filepath.Join(dir, "boot"), BootModules: []string{"virtio_ring.ko", "virtio-rng.ko"},
-		LateModules: []string{"kernel/fs/overlay.ko"},
+		PCIModules: []string{"virtio_pci.ko"}, LateModules: []string{"kernel/fs/overlay.ko"},
 	}
 	if err := os.Mkdir(h.kernel.Base, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range h.kernel.BootModules {
+	for _, name := range h.kernel.OnPCI().BootModules {
 		h.write(t, filepath.Join(h.kernel.Base, name), "module "+name)
 	}
 	h.write(t, h.agent, strings.Repeat("A", agentSize))
@@ -113,6 +113,7 @@ func TestBuild(t *testing.T) {
 			"init":                   {"100755", "AAAAAAAAAA"},
 			"modules/virtio_ring.ko": {"100644", "module virtio_ring.ko"},
 			"modules/virtio-rng.ko":  {"100644", "module virtio-rng.ko"},
+			"modules/virtio_pci.ko":  {"100644", "module virtio_pci.ko"},
 		}
 		if diff := cmp.Diff(want, archives[0]); diff != "" {
 			t.Error(diff)
@@ -145,6 +146,20 @@ func TestBuild(t *testing.T) {
 			Modules: []string{"/modules/virtio_ring.ko", "/modules/virtio-rng.ko"}}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
+		}
+	})
+	t.Run("a VM on PCI has the same base and loads PCI's modules too, last", func(t *testing.T) {
+		onPCI := filepath.Join(h.dir, "initrd-pci")
+		if err := h.Build(t.Context(), onPCI, h.kernel.OnPCI(), cfg); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(onPCI)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const order = `["/modules/virtio_ring.ko","/modules/virtio-rng.ko","/modules/virtio_pci.ko"]`
+		if len(bases(t, h)) != 1 || !bytes.Contains(b, []byte(order)) {
+			t.Errorf("bases %v, %s is not in vm.json", bases(t, h), order)
 		}
 	})
 	t.Run("the file is private, and the caller's configuration is left alone", func(t *testing.T) {
@@ -196,7 +211,7 @@ func TestBaseIsCached(t *testing.T) {
 		}
 	})
 	t.Run("until the agent changes, which also removes the old one", func(t *testing.T) {
-		h.kernel.BootModules = nil
+		h.kernel.BootModules, h.kernel.PCIModules = nil, nil
 		h.write(t, h.agent, "new agent")
 		if err := os.Chtimes(h.agent, time.Time{}, time.Unix(1, 0)); err != nil {
 			t.Fatal(err)

@@ -83,9 +83,10 @@ func refuse(facts map[string]string, haveModules bool) error {
 	return errkind.WithHint(errkind.New(api.KindInvalid, "kernel cannot serve a guest: it lacks %s", strings.Join(missing, ", ")), "%s", hint)
 }
 
-// bootModules are what a guest loads before it reaches its root: disks, file system, network, entropy, control channel, on
-// virtio-mmio and on PCI (QEMU's q35). Vital ones must exist, as files or in the kernel. Every one costs each start some 15 ms
-// under TCG, so what can wait until the module tree is mounted, vsock too, is not among them.
-func bootModules() (vital, welcome []string) {
-	return []string{"virtio_mmio", "virtio_blk", "ext4", "virtio_net"}, []string{"virtio_pci", "virtio_rng", "virtio_console"}
+// bootModules are what a guest loads before it reaches its root: disks, file system, network, entropy, control channel.
+// Vital ones must exist, as files or in the kernel. Those of pci are loaded only where the VMM's devices are on PCI, as on
+// QEMU's q35. Every one costs each start some 10 ms under TCG, so what can wait until the module tree is mounted, vsock too,
+// is not among them.
+func bootModules() (vital, welcome, pci []string) {
+	return []string{"virtio_mmio", "virtio_blk", "ext4", "virtio_net"}, []string{"virtio_rng", "virtio_console"}, []string{"virtio_pci"}
 }

@@ -120,10 +120,11 @@ func system(t *testing.T, config map[string]string) map[string][]byte {
 	return map[string][]byte{
 		"boot/vmlinuz-" + release:                    kerneltest.GzipImage(kerneltest.Vmlinux{Release: release, PVH: true}),
 		"boot/config-" + release:                     []byte(configText(config)),
-		lib + "modules.builtin":                      []byte("kernel/drivers/virtio/virtio_pci.ko\n"),
+		lib + "modules.builtin":                      []byte("kernel/drivers/virtio/virtio_pci_modern_dev.ko\n"),
 		lib + "modules.order":                        []byte("kernel/drivers/virtio/virtio.ko\n"),
 		lib + "kernel/drivers/virtio/virtio.ko":      kerneltest.Module("depends=", magic),
 		lib + "kernel/drivers/virtio/virtio_mmio.ko": kerneltest.Module("depends=virtio", magic),
+		lib + "kernel/drivers/virtio/virtio_pci.ko":  kerneltest.Module("depends=virtio,virtio_pci_modern_dev", magic),
 		lib + "kernel/drivers/block/virtio_blk.ko":   kerneltest.Module("depends=virtio", magic),
 		lib + "kernel/drivers/net/virtio_net.ko":     kerneltest.Module("depends=virtio", magic),
 		lib + "kernel/drivers/char/virtio-rng.ko":    kerneltest.Module("depends=virtio", magic),
@@ -213,9 +214,9 @@ func TestImportOfAPackage(t *testing.T) {
 			ID: k.ID, Name: "debian-test", Release: release, Arch: "x86_64", Source: "linux-image-" + release + "_1_amd64.deb", Format: "elf",
 			Image: filepath.Join(dir, "vmlinux"), Base: filepath.Join(dir, "boot"), Modules: filepath.Join(dir, "modules.ext4"), ModulesType: "ext4",
 			BootModules: []string{"virtio.ko", "virtio_mmio.ko", "virtio_blk.ko", "crc32c_generic.ko", "ext4.ko", "virtio_net.ko", "virtio-rng.ko"},
-			Created:     k.Created, Facts: k.Facts, Files: k.Files,
+			PCIModules:  []string{"virtio_pci.ko"}, Created: k.Created, Facts: k.Facts, Files: k.Files,
 		}
-		if len(k.Files) != 2+len(k.BootModules) {
+		if len(k.Files) != 2+len(k.BootModules)+len(k.PCIModules) {
 			t.Errorf("recorded are %v", k.Files)
 		}
 		if bad := append(preflight.Kernel(k), preflight.KernelDigests(t.Context(), k, math.MaxInt64)...); len(bad) > 0 {

@@ -96,28 +96,33 @@ func (w writer) Write(p []byte) (int, error) {
 	return w.w.Write(p)
 }
 
-// copyBoot copies the boot modules of t, and what they depend on, to dir and returns their file names in load order.
-func copyBoot(t *kmod.Tree, dir string) (names []string, err error) {
+// copyBoot copies the boot modules of t, and what they depend on, to dir and returns their file names in load order: those
+// that every VM loads, and those that one on PCI loads after them.
+func copyBoot(t *kmod.Tree, dir string) (boot, pci []string, err error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	vital, welcome := bootModules()
-	all, missing, err := t.Resolve(append(vital, welcome...))
+	vital, welcome, onPCI := bootModules()
+	all, missing, err := t.Resolve(slices.Concat(vital, welcome, onPCI))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	always, _, err := t.Resolve(slices.Concat(vital, welcome))
+	if err != nil {
+		return nil, nil, err
 	}
 	_, lost, err := t.Resolve(vital)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	// A welcome module may be absent; one that is there needs all it depends on, as a vital one does.
 	for _, name := range missing {
-		if !slices.Contains(welcome, name) && !slices.Contains(lost, name) {
+		if !slices.Contains(welcome, name) && !slices.Contains(onPCI, name) && !slices.Contains(lost, name) {
 			lost = append(lost, name)
 		}
 	}
 	if len(lost) > 0 {
-		return nil, errkind.New(api.KindInvalid, "kernel's modules lack %s", strings.Join(lost, ", "))
+		return nil, nil, errkind.New(api.KindInvalid, "kernel's modules lack %s", strings.Join(lost, ", "))
 	}
 	for _, path := range all {
 		name := filepath.Base(path)
@@ -126,11 +131,15 @@ func copyBoot(t *kmod.Tree, dir string) (names []string, err error) {
 			err = os.WriteFile(filepath.Join(dir, name), b, 0o444)
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		names = append(names, name)
+		if slices.Contains(always, path) {
+			boot = append(boot, name)
+		} else {
+			pci = append(pci, name)
+		}
 	}
-	return names, nil
+	return boot, pci, nil
 }
 
 // treeImage makes a read-only file system at path whose root is the directory tree.

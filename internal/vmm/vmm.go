@@ -73,6 +73,7 @@ type Features struct {
 	Engine    string   // for people: name, version, accelerator, such as "qemu 7.2.22 (tcg)"
 	Formats   []string // disk formats it opens: raw, qcow2
 	UserNet   bool     // has a user-mode network stack
+	PCI       bool     // virtio devices are on PCI; else memory-mapped
 	Tap       bool
 	Pause     bool
 	Snapshot  bool

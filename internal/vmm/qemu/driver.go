@@ -154,7 +154,7 @@ func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
 		Accel: d.accel.name, AccelWhy: d.accel.why, AccelHint: d.accel.hint,
 		Engine:  fmt.Sprintf("qemu %s (%s, %s)", d.version, d.machine(), d.accel.name),
-		Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: minMemMiB, Unfit: d.defects,
+		Formats: []string{"raw", "qcow2"}, UserNet: true, PCI: d.machine() != "microvm", MinMemMiB: minMemMiB, Unfit: d.defects,
 	}
 }
 
