@@ -14,6 +14,10 @@ import (
 // tcgBuffer caps TCG's translation cache, in MiB; a larger one costs memory and saves no time.
 const tcgBuffer = 64
 
+// serialPorts is how many ports the virtio-serial device has: the first is kept for a console (hw/char/virtio-serial-bus.c),
+// the second is the agent's. The guest's driver sets up two queues for each that there could be, 31 if nothing is said.
+const serialPorts = 2
+
 // argv is QEMU's command line for s.
 func (d *Driver) argv(s vmm.Spec) []string {
 	args := []string{
@@ -31,7 +35,7 @@ func (d *Driver) argv(s vmm.Spec) []string {
 	}
 	dev := d.deviceSuffix()
 	args = append(args, "-device", "virtio-rng-"+dev,
-		"-device", "virtio-serial-"+dev,
+		"-device", fmt.Sprintf("virtio-serial-%s,max_ports=%d", dev, serialPorts),
 		"-chardev", "socket,id=agent,server=on,wait=off,path="+comma(agentSocket(s.RunDir)),
 		"-device", "virtserialport,chardev=agent,name="+guestapi.PortName,
 		// QEMU opens sockets in the order of its arguments: when this one accepts, the agent's does too.
