@@ -31,6 +31,7 @@ func options() map[string]need {
 		"OVERLAY_FS": told, "SQUASHFS": told, "EROFS_FS": told, "FUSE_FS": told, "BTRFS_FS": told, "XFS_FS": told,
 		"IP_PNP": told, "IPV6": told, "NF_TABLES": told, "BRIDGE": told, "TUN": told, "VETH": told,
 		"CGROUPS": told, "NAMESPACES": told, "USER_NS": told, "SECCOMP": told, "BPF_SYSCALL": told, "IKCONFIG": told, "MODULES": told,
+		"MODULE_SIG_FORCE": told,
 	}
 }
 

@@ -160,7 +160,7 @@ func (m *Manager) build(ctx context.Context, p api.KernelImport, stage string, k
 		return err
 	}
 	k.Base = filepath.Join(dir, bootDir)
-	if k.BootModules, k.PCIModules, err = copyBoot(t, filepath.Join(out, bootDir)); err != nil {
+	if k.BootModules, k.PCIModules, err = copyBoot(t, filepath.Join(out, bootDir), k.Facts["MODULE_SIG_FORCE"] != "n"); err != nil {
 		return err
 	}
 	r.Stage("pack kernel modules")

@@ -202,6 +202,41 @@ func wantError(t *testing.T, err error, kind errkind.Kind, words ...string) {
 	}
 }
 
+func TestSignaturesOfBootModules(t *testing.T) {
+	const signature = "5byte\x00\x00\x02\x00\x00\x00\x00\x00\x00\x00\x00\x05~Module signature appended~\n"
+	lax := goodConfig()
+	delete(lax, "MODULE_SIG_FORCE")
+	strict := goodConfig() // has it
+	for _, c := range []struct {
+		name   string
+		config map[string]string
+		kept   bool
+	}{
+		{"are dropped", lax, false},
+		{"are kept for a kernel that insists on them", strict, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := system(t, c.config)
+			name := "lib/modules/" + release + "/kernel/drivers/virtio/virtio.ko"
+			plain := files[name]
+			files[name] = append(bytes.Clone(plain), signature...)
+			m, _ := newManager(t)
+			k, err := m.Import(t.Context(), api.KernelImport{Deb: deb(t, files)}, opstate.Discard)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := plain
+			if c.kept {
+				want = files[name]
+			}
+			got, err := os.ReadFile(filepath.Join(k.Base, "virtio.ko"))
+			if err != nil || !bytes.Equal(got, want) {
+				t.Errorf("the boot module has %d bytes, want %d; %v", len(got), len(want), err)
+			}
+		})
+	}
+}
+
 func TestImportOfAPackage(t *testing.T) {
 	m, s := newManager(t)
 	k, err := m.Import(t.Context(), api.KernelImport{Deb: deb(t, system(t, goodConfig()))}, opstate.Discard)
