@@ -87,7 +87,7 @@ func mustAnswer(t *testing.T, c *guest.Conn) {
 func TestOneStreamForManyHosts(t *testing.T) {
 	t.Run("garbage before the first host", func(t *testing.T) {
 		c := newCable(t)
-		go c.guest.Write(bytes.Repeat([]byte("garbage\n\x00\x01"), 3000))
+		c.guest.Write(bytes.Repeat([]byte("garbage\n\x00\x01"), 3000)) // until the agent has read all of it
 		gc, _ := c.connect(t)
 		mustAnswer(t, gc)
 	})
