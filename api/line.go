@@ -58,18 +58,16 @@ func StartCall(w io.Writer, r *bufio.Reader, method string, params, result any) 
 	if err := WriteLine(w, req); err != nil {
 		return fmt.Errorf("call %s: %w", method, err)
 	}
-	var resp Response
+	// A [Response] whose result is decoded at once: a list may be long, and its JSON would be gone through twice.
+	resp := struct {
+		Result any            `json:"result"`
+		Error  *ResponseError `json:"error"`
+	}{Result: result}
 	if err := ReadLine(r, &resp); err != nil {
 		return fmt.Errorf("call %s: %w", method, err)
 	}
 	if resp.Error != nil {
 		return resp.Error.Err()
-	}
-	if result == nil || len(resp.Result) == 0 {
-		return nil
-	}
-	if err := json.Unmarshal(resp.Result, result); err != nil {
-		return fmt.Errorf("decode result of %s: %w", method, err)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -76,7 +77,8 @@ func PrintList[T any](a *App, o Output, items []T, t Table[T]) error {
 	}); done || err != nil {
 		return err
 	}
-	tw := tabwriter.NewWriter(a.Out, 0, 8, 2, ' ', 0)
+	out := bufio.NewWriter(a.Out) // a tabwriter writes every cell by itself
+	tw := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	heads := make([]string, len(t.Columns))
 	for i, c := range t.Columns {
 		heads[i] = c.Head
@@ -89,7 +91,10 @@ func PrintList[T any](a *App, o Output, items []T, t Table[T]) error {
 		}
 		fmt.Fprintln(tw, strings.Join(cells, "\t"))
 	}
-	return tw.Flush()
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	return out.Flush()
 }
 
 // Field is one line of a description.
