@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -139,6 +140,27 @@ func took(b *testing.B, log, pattern string) []time.Duration {
 		b.Fatalf("the daemon's log has no line with %q", pattern)
 	}
 	return found
+}
+
+// spent is the processor time that the daemon and the machines it has seen end have used so far (proc_pid_stat(5)).
+func spent(b *testing.B, pid int) time.Duration {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		b.Fatal(err)
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const first, last = 11, 14 // utime, stime, cutime, cstime, counted from the state
+	const tick = 10 * time.Millisecond
+	var sum time.Duration
+	for _, f := range fields[first : last+1] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			b.Fatal(err)
+		}
+		sum += time.Duration(n) * tick
+	}
+	return sum
 }
 
 // machineArgs is the command line of the VMM that runs the VM.

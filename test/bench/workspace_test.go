@@ -33,7 +33,7 @@ func BenchmarkWorkspace(b *testing.B) {
 	}
 	var prepares, copies samples
 	for b.Loop() {
-		for i := range 2 {
+		for i := range 3 {
 			name := fmt.Sprintf("work%d", i)
 			home.must(b, "vm", "create", "--start", "--name", name)
 			carry := func() {
@@ -49,6 +49,7 @@ func BenchmarkWorkspace(b *testing.B) {
 			home.must(b, "vm", "delete", "--force", name)
 		}
 	}
+	b.Logf("workspaces took %v, plain copies %v", prepares, copies)
 	ratio := copies.ratio(prepares) // of speeds
 	results.add(row{what: fmt.Sprintf("workspace of %d files, %d MiB; plain copy", repoFiles, repoBytes>>20), value: speed(prepares), beside: speed(copies),
 		ratio: ratio, target: ">= 0.7", met: ratio >= 0.7})
