@@ -23,7 +23,7 @@ func Initrd(t testing.TB, k banger.Kernel, source string, cfg guestapi.BootConfi
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := initramfs.New(dir, program).Build(t.Context(), initrd, k, cfg); err != nil {
+	if err := initramfs.New(dir, program).Build(t.Context(), initrd, k.OnPCI(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	return initrd
