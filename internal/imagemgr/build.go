@@ -31,7 +31,7 @@ func (m *Manager) BuildDebian(ctx context.Context, p api.ImageBuild, r opstate.R
 		}
 		rec.kernel = k.Name
 	}
-	unlock, err := m.locks.Lock(ctx, rec.name)
+	ctx, unlock, err := m.locks.Lock(ctx, rec.name)
 	if err != nil {
 		return banger.Image{}, err
 	}

@@ -79,7 +79,7 @@ type Manager struct {
 
 // New returns a Manager. It does no I/O.
 func New(c Config) *Manager {
-	return &Manager{cfg: c, mode: chooseMode, bootstrap: runMmdebstrap}
+	return &Manager{cfg: c, locks: namelock.Locks{Noun: "image"}, mode: chooseMode, bootstrap: runMmdebstrap}
 }
 
 // List returns all images, oldest first.
@@ -99,7 +99,7 @@ func (m *Manager) EnsureDefault(ctx context.Context, r opstate.Reporter) (banger
 		return img, err
 	}
 	r.Stage("wait for image " + DefaultName)
-	unlock, err := m.locks.Lock(ctx, DefaultName)
+	ctx, unlock, err := m.locks.Lock(ctx, DefaultName)
 	if err != nil {
 		return banger.Image{}, err
 	}
@@ -132,7 +132,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, users func(context.Con
 	if err != nil {
 		return err
 	}
-	unlock, err := m.locks.Lock(ctx, img.Name)
+	ctx, unlock, err := m.locks.Lock(ctx, img.Name)
 	if err != nil {
 		return err
 	}

@@ -433,7 +433,7 @@ func TestSweep(t *testing.T) {
 		if mendable, other := found(); mendable != 2 || other != 1 {
 			t.Errorf("found %d, and %d for a person", mendable, other)
 		}
-		unlock, err := m.locks.Lock(t.Context(), "web")
+		_, unlock, err := m.locks.Lock(t.Context(), "web")
 		if err != nil {
 			t.Fatal(err)
 		}

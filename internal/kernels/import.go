@@ -31,7 +31,7 @@ func (m *Manager) Import(ctx context.Context, p api.KernelImport, r opstate.Repo
 	if err := banger.CheckName("kernel", p.Name); err != nil {
 		return banger.Kernel{}, err
 	}
-	unlock, err := m.names.Lock(ctx, p.Name)
+	ctx, unlock, err := m.names.Lock(ctx, p.Name)
 	if err != nil {
 		return banger.Kernel{}, err
 	}

@@ -62,7 +62,9 @@ type Manager struct {
 }
 
 // New returns a manager.
-func New(cfg Config) *Manager { return &Manager{cfg: cfg, apt: make(chan struct{}, 1)} }
+func New(cfg Config) *Manager {
+	return &Manager{cfg: cfg, names: namelock.Locks{Noun: "kernel"}, apt: make(chan struct{}, 1)}
+}
 
 const (
 	// DefaultName is the kernel that is imported when there is none.
@@ -85,7 +87,7 @@ func (m *Manager) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 // EnsureDefault returns the default kernel, or the oldest when none has that name; when there is no kernel at all it imports
 // [DefaultPackage]. Concurrent callers share one import.
 func (m *Manager) EnsureDefault(ctx context.Context, r opstate.Reporter) (banger.Kernel, error) {
-	unlock, err := m.names.Lock(ctx, DefaultName)
+	ctx, unlock, err := m.names.Lock(ctx, DefaultName)
 	if err != nil {
 		return banger.Kernel{}, err
 	}
@@ -111,7 +113,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, users func(context.Con
 	if err != nil {
 		return err
 	}
-	unlock, err := m.names.Lock(ctx, k.Name)
+	ctx, unlock, err := m.names.Lock(ctx, k.Name)
 	if err != nil {
 		return err
 	}

@@ -521,7 +521,7 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("waiting for a name ends with the context", func(t *testing.T) {
 		m, _ := newManager(t)
-		unlock, err := m.names.Lock(t.Context(), "k")
+		_, unlock, err := m.names.Lock(t.Context(), "k")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -557,7 +557,7 @@ func TestSweep(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	unlock, err := m.names.Lock(t.Context(), "busy")
+	_, unlock, err := m.names.Lock(t.Context(), "busy")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,11 +5,16 @@ package namelock
 
 import (
 	"context"
+	"fmt"
 	"sync"
+
+	"github.com/banger-vm/banger/internal/lockorder"
 )
 
 // Locks are the locks of all names. The zero value is ready.
 type Locks struct {
+	Noun string // what has the names, such as image
+
 	mu   sync.Mutex // guards held and refs against two callers who make or drop the same lock
 	held map[string]*entry
 }
@@ -19,8 +24,10 @@ type entry struct {
 	refs int           // holder and waiters
 }
 
-// Lock waits for the lock of name until ctx ends, and then returns the context's cause. unlock must be called once.
-func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error) {
+// Lock waits for the lock of name until ctx ends, and then returns the context's cause. What is done under the lock is done with
+// the context that it returns, so that the order of locks is checked. unlock must be called once.
+func (l *Locks) Lock(ctx context.Context, name string) (under context.Context, unlock func(), err error) {
+	under = lockorder.Take(ctx, fmt.Sprintf("%s %q", l.Noun, name))
 	l.mu.Lock()
 	if l.held == nil {
 		l.held = map[string]*entry{}
@@ -41,10 +48,10 @@ func (l *Locks) Lock(ctx context.Context, name string) (unlock func(), err error
 	}
 	select {
 	case e.sem <- struct{}{}:
-		return func() { <-e.sem; leave() }, nil
+		return under, func() { <-e.sem; leave() }, nil
 	case <-ctx.Done():
 		leave()
-		return nil, context.Cause(ctx)
+		return ctx, nil, context.Cause(ctx)
 	}
 }
 

@@ -11,13 +11,13 @@ func TestLocks(t *testing.T) {
 	t.Run("one holder at a time, and the next when it lets go", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var l Locks
-			first, err := l.Lock(t.Context(), "web")
+			_, first, err := l.Lock(t.Context(), "web")
 			if err != nil {
 				t.Fatal(err)
 			}
 			held := false
 			go func() {
-				unlock, err := l.Lock(t.Context(), "web")
+				_, unlock, err := l.Lock(t.Context(), "web")
 				if err != nil {
 					t.Error(err)
 					return
@@ -39,7 +39,7 @@ func TestLocks(t *testing.T) {
 	t.Run("another name is free", func(t *testing.T) {
 		var l Locks
 		for _, name := range []string{"web", "db"} {
-			unlock, err := l.Lock(t.Context(), name)
+			_, unlock, err := l.Lock(t.Context(), name)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -49,7 +49,7 @@ func TestLocks(t *testing.T) {
 	t.Run("a wait ends with the context, and says why", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var l Locks
-			unlock, err := l.Lock(t.Context(), "web")
+			_, unlock, err := l.Lock(t.Context(), "web")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -57,7 +57,7 @@ func TestLocks(t *testing.T) {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			got := make(chan error, 1)
 			go func() {
-				_, err := l.Lock(ctx, "web")
+				_, _, err := l.Lock(ctx, "web")
 				got <- err
 			}()
 			synctest.Wait()

@@ -110,7 +110,7 @@ func (s *Service) create(ctx context.Context, p api.VMCreate, op createOp) (bang
 		return vm, errors.Join(err, s.discard(ctx, vm))
 	}
 	op.SetSubject(vm.Name)
-	unlock, err := s.locks.Lock(ctx, vm.ID, vmlock.Holder{VM: vm.Name, Action: "being created", Op: op.ID()})
+	ctx, unlock, err := s.locks.Lock(ctx, vm.ID, vmlock.Holder{VM: vm.Name, Action: "being created", Op: op.ID()})
 	if err != nil {
 		return vm, errors.Join(err, s.discard(ctx, vm))
 	}

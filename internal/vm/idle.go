@@ -85,7 +85,7 @@ func (s *Service) stopIdle(ctx context.Context, id banger.VMID) {
 		return // deleted just now
 	}
 	err = s.cfg.Ops.Do(ctx, api.MethodVMStop, vm.Name, func(ctx context.Context, op *opstate.Op) error {
-		vm, unlock, err := s.lock(ctx, string(id), "being stopped, because nobody uses it", op)
+		ctx, vm, unlock, err := s.lock(ctx, string(id), "being stopped, because nobody uses it", op)
 		if err != nil {
 			return err
 		}

@@ -65,7 +65,7 @@ func (s *Service) notRunning(vm banger.VM, left string) preflight.Problem {
 		Detail: fmt.Sprintf("vm %q is %s, but there is %s", vm.Name, vm.State, left), Minor: true,
 		Fix: "end and remove it: `banger doctor --fix`",
 		Mend: func(ctx context.Context) (string, error) {
-			vm, unlock, err := s.lock(ctx, string(vm.ID), "being cleaned up", opstate.Discard)
+			ctx, vm, unlock, err := s.lock(ctx, string(vm.ID), "being cleaned up", opstate.Discard)
 			if err != nil {
 				return "", err
 			}
@@ -108,7 +108,7 @@ func (s *Service) stale(ctx context.Context, vm banger.VM) string {
 	const patience = time.Second
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	now, unlock, err := s.lock(bounded, string(vm.ID), "being checked", opstate.Discard)
+	ctx, now, unlock, err := s.lock(bounded, string(vm.ID), "being checked", opstate.Discard)
 	if err != nil {
 		return ""
 	}

@@ -20,7 +20,7 @@ func (s *Service) Set(ctx context.Context, p api.VMSet, r opstate.Reporter) (ban
 	if err := s.checkSet(p); err != nil {
 		return banger.VM{}, err
 	}
-	vm, unlock, err := s.lock(ctx, p.Ref.Ref, "being changed", r)
+	ctx, vm, unlock, err := s.lock(ctx, p.Ref.Ref, "being changed", r)
 	if err != nil {
 		return vm, err
 	}

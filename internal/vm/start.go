@@ -20,7 +20,7 @@ import (
 // Start starts a VM that does not run. One that runs is left alone. When ctx ends before the guest is up, the start is
 // undone.
 func (s *Service) Start(ctx context.Context, ref string, r opstate.Reporter) (banger.VM, error) {
-	vm, unlock, err := s.lock(ctx, ref, "starting", r)
+	ctx, vm, unlock, err := s.lock(ctx, ref, "starting", r)
 	if err != nil {
 		return vm, err
 	}
@@ -36,20 +36,19 @@ func (s *Service) Start(ctx context.Context, ref string, r opstate.Reporter) (ba
 
 // lock takes the lock of the VM that ref names, for action, and returns the record as it is under the lock. r is the work that
 // the lock is held for.
-func (s *Service) lock(ctx context.Context, ref, action string, r opstate.Reporter) (banger.VM, func(), error) {
-	vm, err := s.Get(ctx, ref)
-	if err != nil {
-		return vm, nil, err
+func (s *Service) lock(ctx context.Context, ref, action string, r opstate.Reporter) (under context.Context, vm banger.VM, unlock func(), err error) {
+	if vm, err = s.Get(ctx, ref); err != nil {
+		return ctx, vm, nil, err
 	}
-	unlock, err := s.locks.Lock(ctx, vm.ID, vmlock.Holder{VM: vm.Name, Action: action, Op: r.ID()})
+	under, unlock, err = s.locks.Lock(ctx, vm.ID, vmlock.Holder{VM: vm.Name, Action: action, Op: r.ID()})
 	if err != nil {
-		return vm, nil, err
+		return ctx, vm, nil, err
 	}
-	if vm, err = s.Get(ctx, string(vm.ID)); err != nil {
+	if vm, err = s.Get(under, string(vm.ID)); err != nil {
 		unlock()
-		return vm, nil, err // deleted while we waited
+		return ctx, vm, nil, err // deleted while we waited
 	}
-	return vm, unlock, nil
+	return under, vm, unlock, nil
 }
 
 // setState moves a VM to a state and applies changes in the same transaction.
@@ -195,7 +194,7 @@ func (s *Service) Conditions(vm banger.VM) []banger.Condition {
 func (s *Service) exited(run *capability.Run) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.ctx), cleanTimeout)
 	defer cancel()
-	unlock, err := s.locks.Lock(ctx, run.VM.ID, vmlock.Holder{VM: run.VM.Name, Action: "being cleaned up"})
+	ctx, unlock, err := s.locks.Lock(ctx, run.VM.ID, vmlock.Holder{VM: run.VM.Name, Action: "being cleaned up"})
 	if err != nil {
 		s.log.Error("clean up after exit", "vm", run.VM.Name, "err", err)
 		return

@@ -24,7 +24,7 @@ const DefaultStopTimeout = 20 * time.Second
 // A VM that does not run is left alone. When ctx ends while the guest is still busy with it, the VM goes on as running until
 // the guest has ended: it was asked, and what it has not written yet is not thrown away.
 func (s *Service) Stop(ctx context.Context, ref string, timeout time.Duration, r opstate.Reporter) (banger.VM, error) {
-	vm, unlock, err := s.lock(ctx, ref, "stopping", r)
+	ctx, vm, unlock, err := s.lock(ctx, ref, "stopping", r)
 	if err != nil {
 		return vm, err
 	}
@@ -52,7 +52,7 @@ func (s *Service) stopLocked(ctx context.Context, vm banger.VM, timeout time.Dur
 // fails; but by SIGTERM and the like a VMM still writes what it holds itself. A machine that does not end by another signal
 // within killPatience is killed.
 func (s *Service) Kill(ctx context.Context, ref string, sig syscall.Signal, r opstate.Reporter) (banger.VM, error) {
-	vm, unlock, err := s.lock(ctx, ref, "being killed", r)
+	ctx, vm, unlock, err := s.lock(ctx, ref, "being killed", r)
 	if err != nil {
 		return vm, err
 	}
@@ -95,7 +95,7 @@ func (s *Service) signal(ctx context.Context, run *capability.Run, sig syscall.S
 
 // Restart stops a VM that runs, as [Service.Stop] does, and starts it, under one lock.
 func (s *Service) Restart(ctx context.Context, ref string, timeout time.Duration, r opstate.Reporter) (banger.VM, error) {
-	vm, unlock, err := s.lock(ctx, ref, "restarting", r)
+	ctx, vm, unlock, err := s.lock(ctx, ref, "restarting", r)
 	if err != nil {
 		return vm, err
 	}
@@ -177,7 +177,7 @@ func (s *Service) powerOff(ctx context.Context, run *capability.Run, timeout tim
 // Delete removes a VM and its disks. Without force a running VM, and one whose workspace has changes that were not
 // exported, is refused with kind precondition.
 func (s *Service) Delete(ctx context.Context, ref string, force bool, r opstate.Reporter) error {
-	vm, unlock, err := s.lock(ctx, ref, "being deleted", r)
+	ctx, vm, unlock, err := s.lock(ctx, ref, "being deleted", r)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ var (
 	adapters = append([]string{"internal/disk/...", "internal/hostnet/...", "internal/initramfs/...", "internal/kernels/bzimage",
 		"internal/kernels/kmod", "internal/vm/vmlock", "internal/workspace/gitcmd"}, drivers...)
 	ground = []string{"api/...", "internal/errkind", "internal/banger", "internal/failpoint", "internal/config", "internal/host",
-		"internal/namelock"}
+		"internal/namelock", "internal/lockorder"}
 	guest  = []string{"internal/agent/...", "cmd/banger-agent"}
 	client = []string{"internal/cli/...", "cmd/banger"}
 )

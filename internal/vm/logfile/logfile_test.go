@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -110,14 +112,33 @@ func TestSince(t *testing.T) {
 	})
 }
 
+// sink is a buffer for two goroutines.
+type sink struct {
+	mu sync.Mutex // the follower writes while the test reads
+	b  bytes.Buffer
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *sink) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 func TestFollow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLog(t)
 		l.append("one\n")
-		live, out := true, &bytes.Buffer{}
+		var dead atomic.Bool
+		out := &sink{}
 		done := make(chan error)
 		go func() {
-			done <- Follow(t.Context(), out, l.path, 4, func() bool { return live })
+			done <- Follow(t.Context(), out, l.path, 4, func() bool { return !dead.Load() })
 		}()
 		step := func(change func()) string {
 			t.Helper()
@@ -132,7 +153,7 @@ func TestFollow(t *testing.T) {
 		if got := step(func() { l.restart("3\n") }); got != "two\n3\n" {
 			t.Errorf("begun anew: %q", got)
 		}
-		if got := step(func() { l.append("last\n"); live = false }); got != "two\n3\nlast\n" {
+		if got := step(func() { l.append("last\n"); dead.Store(true) }); got != "two\n3\nlast\n" {
 			t.Errorf("got %q", got)
 		}
 		if err := <-done; err != nil {

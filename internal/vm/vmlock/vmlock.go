@@ -6,12 +6,14 @@ package vmlock
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/lockorder"
 )
 
 // Locks are the locks of all VMs. The zero value is ready.
@@ -40,8 +42,10 @@ type entry struct {
 const defaultWait = 10 * time.Second
 
 // Lock takes the lock of the VM id for h. It waits until the lock is free, ctx ends, or the wait is over; the last is an
-// error of kind busy, which names the holder. unlock must be called once.
-func (l *Locks) Lock(ctx context.Context, id banger.VMID, h Holder) (unlock func(), err error) {
+// error of kind busy, which names the holder. What is done under the lock is done with the context that it returns, so that the
+// order of locks is checked. unlock must be called once.
+func (l *Locks) Lock(ctx context.Context, id banger.VMID, h Holder) (under context.Context, unlock func(), err error) {
+	under = lockorder.Take(ctx, fmt.Sprintf("vm %q", h.VM))
 	e := l.enter(id)
 	wait := l.Wait
 	if wait == 0 {
@@ -53,15 +57,15 @@ func (l *Locks) Lock(ctx context.Context, id banger.VMID, h Holder) (unlock func
 	case e.sem <- struct{}{}:
 	case <-ctx.Done():
 		l.leave(id, e)
-		return nil, ctx.Err()
+		return ctx, nil, ctx.Err()
 	case <-timer.C:
 		defer l.leave(id, e)
-		return nil, l.busy(e)
+		return ctx, nil, l.busy(e)
 	}
 	l.mu.Lock()
 	e.holder, e.since = h, time.Now()
 	l.mu.Unlock()
-	return sync.OnceFunc(func() {
+	return under, sync.OnceFunc(func() {
 		<-e.sem
 		l.leave(id, e)
 	}), nil

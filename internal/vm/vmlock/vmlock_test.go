@@ -16,12 +16,12 @@ func TestLocks(t *testing.T) {
 	t.Run("a second caller is told what the holder is doing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var l Locks
-			unlock, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
+			_, unlock, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer unlock()
-			_, err = l.Lock(t.Context(), "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"})
+			_, _, err = l.Lock(t.Context(), "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"})
 			if !errkind.Is(err, api.KindBusy) || !strings.Contains(err.Error(), `busy: vm "web" is starting (op 7f3a, 10s)`) ||
 				!strings.Contains(errkind.Hint(err), "banger operation cancel 7f3a") {
 				t.Fatalf("got %v", err)
@@ -30,17 +30,17 @@ func TestLocks(t *testing.T) {
 	})
 	t.Run("a caller that gives up does not keep the lock", func(t *testing.T) {
 		var l Locks
-		unlock, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
+		_, unlock, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := l.Lock(ctx, "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"}); !errors.Is(err, context.Canceled) {
+		if _, _, err := l.Lock(ctx, "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"}); !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v", err)
 		}
 		unlock()
-		if again, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"}); err != nil {
+		if _, again, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"}); err != nil {
 			t.Fatal(err)
 		} else {
 			again()
@@ -52,13 +52,13 @@ func TestLocks(t *testing.T) {
 	t.Run("the lock passes to a waiter", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var l Locks
-			unlock, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
+			_, unlock, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
 			if err != nil {
 				t.Fatal(err)
 			}
 			got := make(chan error)
 			go func() {
-				again, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"})
+				_, again, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "stopping", Op: "7f3a"})
 				if err == nil {
 					again()
 				}
@@ -73,12 +73,12 @@ func TestLocks(t *testing.T) {
 	})
 	t.Run("two VMs do not wait for each other", func(t *testing.T) {
 		var l Locks
-		a, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
+		_, a, err := l.Lock(t.Context(), "a", Holder{VM: "web", Action: "starting", Op: "7f3a"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer a()
-		b, err := l.Lock(t.Context(), "b", Holder{VM: "web", Action: "starting", Op: "7f3a"})
+		_, b, err := l.Lock(t.Context(), "b", Holder{VM: "web", Action: "starting", Op: "7f3a"})
 		if err != nil {
 			t.Fatal(err)
 		}
