@@ -141,6 +141,24 @@ func TestHostReboot(t *testing.T) {
 	})
 }
 
+func TestStopDuringCopy(t *testing.T) {
+	h := guests(t)
+	t.Run("a stop does not wait for a copy into the guest, and the copy says what happened", func(t *testing.T) {
+		h.must(t, "vm", "create", "--start", "--name", "busy", "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", "busy")
+		c := h.start(t, "cp", file(t, 400<<20), "busy:/root/big")
+		eventually(t, "the copy is under way", func() bool {
+			_, err := h.banger("exec", "busy", "--", "sh", "-c", "test $(stat -c %s /root/big* | head -1) -gt 1000000")
+			return err == nil
+		})
+		h.must(t, "vm", "stop", "busy")
+		c.ends(69, "^banger: ", "^hint: ")
+		if got := h.field(t, "busy", "{{.State}}"); got != "stopped" {
+			t.Errorf("state %s", got)
+		}
+	})
+}
+
 func alive(pid string) bool {
 	_, err := os.Stat("/proc/" + pid)
 	return err == nil
