@@ -179,9 +179,10 @@ func (x *session) serveSFTP(home string) {
 	x.end(frame.ExitStatus{Code: code})
 }
 
-// end sends the exit status and closes the channel.
+// end sends the exit status, the end of the output, which has all been sent, and the end of the channel. As in OpenSSH's server the
+// status comes first: a client that shares its connection (ControlMaster) may let go of a channel at the end of the output.
 func (x *session) end(st frame.ExitStatus) {
-	x.ch.CloseWrite()
 	x.ch.SendRequest("exit-status", false, ssh.Marshal(exitStatus{uint32(st.Code)}))
+	x.ch.CloseWrite()
 	x.ch.Close()
 }
