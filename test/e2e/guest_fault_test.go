@@ -117,7 +117,7 @@ func TestNoGuest(t *testing.T) {
 		h.banger("daemon", "stop") //nolint:errcheck // it may not run
 		defer h.must(t, "daemon", "stop")
 		t.Setenv("BANGER_QEMU_BIN", "/nonexistent/qemu")
-		h.fails(t, 69, `QEMU is not installed: "/nonexistent/qemu"`, "vm", "create", "--start", "--name", "noqemu")
+		h.fails(t, 69, `QEMU is not installed: no program "/nonexistent/qemu"`, "vm", "create", "--start", "--name", "noqemu")
 		h.empty(t)
 		out, err := h.banger("doctor")
 		if err == nil || !strings.Contains(out, "QEMU is not installed") {
