@@ -24,7 +24,7 @@ func TestStrangeDaemons(t *testing.T) {
 		d.Result(api.MethodPing, api.Ping{Protocol: 99, Version: "v9.9", PID: 7})
 		house{root: d.Root, bin: shared.bin}.start(t, "vm", "list").ends(78,
 			fmt.Sprintf(`^banger: the daemon \(version v9.9, pid 7\) speaks protocol 99, this program %d$`, api.ProtocolVersion),
-			"^hint: stop it with `banger daemon stop`")
+			"^hint: this program is older than the daemon: .* or stop it with `banger daemon stop`")
 	})
 	t.Run("a socket that another user serves is not used", func(t *testing.T) {
 		if os.Geteuid() != 0 {
