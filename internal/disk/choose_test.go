@@ -20,10 +20,14 @@ func TestChoose(t *testing.T) {
 	}{
 		{"reflink is best", disk.Facts{Formats: both}, disk.Reflink, ""},
 		{"qcow2 is next", disk.Facts{Reflink: none, Formats: both, Forced: "auto"}, disk.QCOW2, ""},
-		{"copy is last", disk.Facts{Reflink: none, Formats: raw}, disk.Copy, ""},
+		{"qcow2 is before dmsnap", disk.Facts{Reflink: none, Formats: both}, disk.QCOW2, ""},
+		{"dmsnap is next", disk.Facts{Reflink: none, Formats: raw}, disk.DMSnap, ""},
+		{"copy is last", disk.Facts{Reflink: none, DMSnap: none, Formats: raw}, disk.Copy, ""},
 		{"a forced one wins", disk.Facts{Formats: both, Forced: disk.Copy}, disk.Copy, ""},
 		{"a forced reflink needs the file system", disk.Facts{Reflink: none, Formats: both, Forced: disk.Reflink}, "", api.KindPrecondition},
 		{"a forced qcow2 needs the VMM", disk.Facts{Formats: raw, Forced: disk.QCOW2}, "", api.KindPrecondition},
+		{"a forced dmsnap is taken", disk.Facts{Formats: both, Forced: disk.DMSnap}, disk.DMSnap, ""},
+		{"a forced dmsnap needs the kernel", disk.Facts{DMSnap: none, Formats: raw, Forced: disk.DMSnap}, "", api.KindPrecondition},
 		{"an unknown one is invalid", disk.Facts{Formats: both, Forced: "zfs"}, "", api.KindInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -10,7 +10,7 @@
 // under the final name is whole, what is found under the other is the leftover of a crash, and Create and Remove delete it.
 // Two callers never work on one Volume at a time: the VM's lock sees to that.
 //
-// A cloner is either a [Raw] one (packages reflink and sparse), or package qcow2's. [Choose] names the one to use. The
+// A cloner is either a [Raw] one (packages reflink and sparse), or package qcow2's or dmsnap's. [Choose] names the one to use. The
 // conformance suite is package disktest.
 package disk
 
@@ -21,7 +21,6 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
-	"github.com/banger-vm/banger/internal/host"
 )
 
 // Cloner makes clones in one way.
@@ -87,15 +86,11 @@ type Attachment struct {
 	Format string // raw or qcow2
 }
 
-// Usage is what a clone takes on the host, in bytes.
-type Usage struct {
-	Allocated int64
-}
-
-// UsageOf returns what the clone's file at path, an [Attachment]'s, takes.
-func UsageOf(path string) (Usage, error) {
-	n, err := host.Allocated(path)
-	return Usage{Allocated: n}, err
+// Checker is an optional interface of a [Cloner] whose clones can be lost to a full disk while they are in use.
+type Checker interface {
+	// Check returns what is wrong with an active clone or soon will be: kind unavailable is a warning, of kind data loss is
+	// one that is lost. A clone that is not active is fine.
+	Check(ctx context.Context, v Volume) error
 }
 
 // Stage makes the file at path by fill, which writes it under another name; the file appears at path when it is complete, and
