@@ -29,7 +29,7 @@ type Info struct {
 	VMs       int    `json:"vms"`        // all VMs
 	VMM       string `json:"vmm"`        // what `vmm = "auto"` means on this host, with its accelerator
 	VMMReason string `json:"vmm_reason"` // why that one
-	Cloner    string `json:"cloner"`     // how root disks are made: reflink, qcow2, copy
+	Cloner    string `json:"cloner"`     // how root disks are made: reflink, qcow2, dmsnap, copy
 	Network   string `json:"network"`    // mode of the network: user
 }
 

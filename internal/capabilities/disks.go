@@ -117,17 +117,30 @@ func (d *Disks) Destroy(ctx context.Context, r *capability.Run) error {
 	return d.each(r, func(c disk.Cloner, v disk.Volume) error { return c.Remove(ctx, v) })
 }
 
+// Inspect implements capability.Inspector: it tells of disks that are lost, or soon will be.
+func (d *Disks) Inspect(ctx context.Context, r *capability.Run) error {
+	return d.each(r, func(c disk.Cloner, v disk.Volume) error {
+		if q, ok := c.(disk.Inspector); ok {
+			return q.Inspect(ctx, v)
+		}
+		return nil
+	})
+}
+
 func (d *Disks) each(r *capability.Run, fn func(disk.Cloner, disk.Volume) error) error {
-	if r.VM.Spec.Cloner == "" {
-		return nil // an unknown VM's leftovers: its files go with its directory
-	}
-	cloner, err := d.cloner(r.VM)
-	if err != nil {
-		return err
+	cloners := d.Cloners // an unknown VM's leftovers may be any one's
+	if r.VM.Spec.Cloner != "" {
+		cloner, err := d.cloner(r.VM)
+		if err != nil {
+			return err
+		}
+		cloners = map[string]disk.Cloner{cloner.Name(): cloner}
 	}
 	var errs []error
-	for _, v := range volumes(r) {
-		errs = append(errs, fn(cloner, v))
+	for _, c := range cloners {
+		for _, v := range volumes(r) {
+			errs = append(errs, fn(c, v))
+		}
 	}
 	return errors.Join(errs...)
 }

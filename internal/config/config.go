@@ -37,7 +37,7 @@ type Config struct {
 		NAT  bool   `toml:"nat"`  // whether guests reach the internet
 	} `toml:"network"`
 	Disk struct {
-		Cloner string `toml:"cloner"` // how disks are cloned: auto, reflink, qcow2 or copy
+		Cloner string `toml:"cloner"` // how disks are cloned: auto, reflink, qcow2, dmsnap (device mapper; root) or copy
 	} `toml:"disk"`
 	VMDefaults struct {
 		VCPU     int  `toml:"vcpu"`      // processors
@@ -81,7 +81,7 @@ func (c *Config) keys() []key {
 		{name: "metrics_public", value: &c.MetricsPublic},
 		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user"}},
 		{name: "network.nat", value: &c.Network.NAT},
-		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "copy"}},
+		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "dmsnap", "copy"}},
 		{name: "vm_defaults.vcpu", value: &c.VMDefaults.VCPU, check: atLeastOne},
 		{name: "vm_defaults.memory", value: &c.VMDefaults.Memory, check: wholeMiB},
 		{name: "vm_defaults.disk_size", value: &c.VMDefaults.DiskSize, check: zeroOrMiB},

@@ -23,6 +23,7 @@ import (
 	"github.com/banger-vm/banger/internal/capabilities"
 	"github.com/banger-vm/banger/internal/config"
 	"github.com/banger-vm/banger/internal/disk"
+	"github.com/banger-vm/banger/internal/disk/dmsnap"
 	"github.com/banger-vm/banger/internal/disk/ext4"
 	"github.com/banger-vm/banger/internal/disk/qcow2"
 	"github.com/banger-vm/banger/internal/disk/reflink"
@@ -211,7 +212,8 @@ func (d *Daemon) probeHost(ctx context.Context) (err error) {
 
 func (d *Daemon) chooseCloner() (disk.Choice, error) {
 	return disk.Choose(disk.Facts{
-		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), Formats: d.engine.auto.Features().Formats,
+		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), DMSnap: dmsnap.Probe(),
+		Formats: d.engine.auto.Features().Formats,
 	})
 }
 
@@ -272,6 +274,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var background sync.WaitGroup
 	background.Go(func() { d.vms.ReapIdle(d.stopped) })
 	background.Go(func() { d.vms.MarkLogs(d.stopped) })
+	background.Go(func() { d.vms.InspectRunning(d.stopped) })
 	defer background.Wait()
 	err = d.server.Serve(calls, l)
 	d.log.Info("stopping")
@@ -346,7 +349,7 @@ func (d *Daemon) authorize(c rpcserver.Caller) rpcserver.Class {
 
 func cloners() map[string]disk.Cloner {
 	all := map[string]disk.Cloner{}
-	for _, c := range []disk.Cloner{reflink.New(), qcow2.New(), sparse.New()} {
+	for _, c := range []disk.Cloner{reflink.New(), qcow2.New(), dmsnap.New(), sparse.New()} {
 		all[c.Name()] = c
 	}
 	return all

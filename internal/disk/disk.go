@@ -86,11 +86,11 @@ type Attachment struct {
 	Format string // raw or qcow2
 }
 
-// Checker is an optional interface of a [Cloner] whose clones can be lost to a full disk while they are in use.
-type Checker interface {
-	// Check returns what is wrong with an active clone or soon will be: kind unavailable is a warning, of kind data loss is
+// Inspector is an optional interface of a [Cloner] whose clones can be lost to a full disk while they are in use.
+type Inspector interface {
+	// Inspect returns what is wrong with an active clone or soon will be: kind unavailable is a warning, of kind data loss is
 	// one that is lost. A clone that is not active is fine.
-	Check(ctx context.Context, v Volume) error
+	Inspect(ctx context.Context, v Volume) error
 }
 
 // Stage makes the file at path by fill, which writes it under another name; the file appears at path when it is complete, and

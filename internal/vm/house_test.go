@@ -46,6 +46,7 @@ type house struct {
 
 	idleAfter time.Duration // Defaults.AutoStop
 	stubborn  atomic.Bool   // the guest does not power off when it is asked
+	sick      atomic.Value  // what root disks report, a string; empty: nothing is wrong
 	powerOffs atomic.Int32  // how often guests were asked to power off
 }
 
@@ -89,7 +90,7 @@ func (h *house) open(points string) {
 	log := slog.New(slog.DiscardHandler)
 	drivers := map[string]vmm.Driver{fake.Name: h.host.Driver()}
 	chain := capability.NewChain([]capability.Capability{
-		&capabilities.Disks{Cloners: map[string]disk.Cloner{"copy": sparse.New()}},
+		&capabilities.Disks{Cloners: map[string]disk.Cloner{"copy": sickly{sparse.New(), &h.sick}}},
 		capabilities.UserNIC{},
 		&capabilities.Auth{AuthorizedKey: "ssh-ed25519 AAAA test"},
 		&capabilities.Boot{Builder: initramfs.New(filepath.Join(h.dir, "cache"), h.file("agent", 100))},
@@ -216,6 +217,19 @@ func (d dirs) VMsDir() string                 { return filepath.Join(string(d), 
 func (d dirs) VMDir(id banger.VMID) string    { return filepath.Join(string(d), "vms", string(id)) }
 func (d dirs) VMRunDir(id banger.VMID) string { return filepath.Join(string(d), "run", string(id)) }
 func (d dirs) PatchesDir() string             { return string(d) }
+
+// sickly is a cloner whose clones report what the house says.
+type sickly struct {
+	disk.Cloner
+	err *atomic.Value
+}
+
+func (s sickly) Inspect(_ context.Context, v disk.Volume) error {
+	if text, _ := s.err.Load().(string); text != "" && filepath.Base(v.Path) == "root" {
+		return errors.New(text)
+	}
+	return nil
+}
 
 type images struct{ h *house }
 

@@ -21,7 +21,7 @@
 //
 // What the kernel has is compared with what the record wants at each step, so that a crash, a daemon's restart or a host's reboot
 // between any two calls is made good by the next step. A snapshot whose store could not be written is dropped by the kernel
-// with all that was written since the image: the clone is faulty from then on, and can only be removed. [Check] warns
+// with all that was written since the image: the clone is faulty from then on, and can only be removed. [Cloner.Inspect] warns
 // before.
 package dmsnap
 
@@ -71,7 +71,7 @@ func New() *Cloner { return NewOn(running{}) }
 // NewOn returns a cloner on that kernel.
 func NewOn(k Kernel) *Cloner { return &Cloner{kernel: k} }
 
-// Cloner is a [disk.Cloner] and a [disk.Checker].
+// Cloner is a [disk.Cloner] and a [disk.Inspector].
 type Cloner struct{ kernel Kernel }
 
 // Name implements disk.Cloner.

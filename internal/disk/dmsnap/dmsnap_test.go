@@ -264,8 +264,8 @@ func TestALostStore(t *testing.T) {
 	t.Run("is told while the clone is in use, and refused afterwards", func(t *testing.T) {
 		b := active(t)
 		b.invalid[b.v.Path+".cow"] = true
-		if err := b.c.Check(ctx, b.v); !errkind.Is(err, api.KindDataLoss) {
-			t.Errorf("check: %v", err)
+		if err := b.c.Inspect(ctx, b.v); !errkind.Is(err, api.KindDataLoss) {
+			t.Errorf("inspect: %v", err)
 		}
 		if err := b.c.Deactivate(ctx, b.v); err != nil || len(b.devices) != 0 {
 			t.Errorf("deactivate: %v, devices %v", err, b.devices)
@@ -316,19 +316,19 @@ func TestALostStore(t *testing.T) {
 	})
 }
 
-func TestCheck(t *testing.T) {
+func TestInspect(t *testing.T) {
 	b := newBench(t)
 	ctx := t.Context()
 	if err := b.c.Create(ctx, b.v); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.c.Check(ctx, b.v); err != nil {
+	if err := b.c.Inspect(ctx, b.v); err != nil {
 		t.Errorf("a clone that is not active: %v", err)
 	}
 	if err := b.mark(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.c.Check(ctx, b.v); err != nil {
+	if err := b.c.Inspect(ctx, b.v); err != nil {
 		t.Errorf("a clone with room: %v", err)
 	}
 	full := disktest.FullDir(t)
@@ -341,7 +341,7 @@ func TestCheck(t *testing.T) {
 		os.Remove(b.v.Path+".cow"), os.Symlink(moved, b.v.Path+".cow")); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.c.Check(ctx, b.v); !errkind.Is(err, api.KindUnavailable) || errkind.Hint(err) == "" {
+	if err := b.c.Inspect(ctx, b.v); !errkind.Is(err, api.KindUnavailable) || errkind.Hint(err) == "" {
 		t.Errorf("a clone without room: %v", err)
 	}
 }

@@ -114,7 +114,7 @@ func TestAFullDiskOnThisKernel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Check(ctx, v); !errkind.Is(err, api.KindUnavailable) {
+	if err := c.Inspect(ctx, v); !errkind.Is(err, api.KindUnavailable) {
 		t.Errorf("before it is full: %v", err)
 	}
 	// The kernel may take the bytes and fail later.
@@ -126,7 +126,7 @@ func TestAFullDiskOnThisKernel(t *testing.T) {
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
 		t.Error("more was written than there is room for")
 	}
-	if err := c.Check(ctx, v); !errkind.Is(err, api.KindDataLoss) {
+	if err := c.Inspect(ctx, v); !errkind.Is(err, api.KindDataLoss) {
 		t.Errorf("when it is full: %v", err)
 	}
 	if err := c.Deactivate(ctx, v); err != nil {

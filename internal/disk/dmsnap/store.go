@@ -96,8 +96,8 @@ func (c *Cloner) intact(v disk.Volume, r record) error {
 // lowSpace is how many free bytes of the host's file system are too few for a disk that may grow by as many.
 const lowSpace = 2 << 30
 
-// Check implements disk.Checker. It changes nothing, and may run beside the other methods.
-func (c *Cloner) Check(_ context.Context, v disk.Volume) error {
+// Inspect implements disk.Inspector. It changes nothing, and may run beside the other methods.
+func (c *Cloner) Inspect(_ context.Context, v disk.Volume) error {
 	r, err := readRecord(v)
 	switch {
 	case err != nil:

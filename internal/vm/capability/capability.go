@@ -12,7 +12,7 @@
 // Before anything is attached, every [Checker] among them is asked what would keep it from attaching, so that a start which
 // cannot succeed changes nothing, and says everything that is wrong at once.
 //
-// All calls for one VM are made under that VM's lock.
+// All calls for one VM but Inspect are made under that VM's lock.
 package capability
 
 import (
