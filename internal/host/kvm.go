@@ -25,6 +25,7 @@ type KVM struct {
 	// What tests replace.
 	device, cpuinfo, bootID string
 	boot                    func(ctx context.Context, qemu string) error
+	deadline                time.Duration
 }
 
 // kvmDeadline is a hundred times what the tiny guest takes.
@@ -68,6 +69,9 @@ func (k KVM) withDefaults() KVM {
 	}
 	if k.bootID == "" {
 		k.bootID = "/proc/sys/kernel/random/boot_id"
+	}
+	if k.deadline == 0 {
+		k.deadline = kvmDeadline
 	}
 	if k.boot == nil {
 		k.boot = func(ctx context.Context, qemu string) error { return bootTiny(ctx, qemu, "kvm") }
@@ -114,7 +118,7 @@ func (k KVM) guest(ctx context.Context) error {
 	if b, err := os.ReadFile(path); err == nil && json.Unmarshal(b, &old) == nil && old.BootID == verdict.BootID && old.QEMU == verdict.QEMU {
 		return old.err()
 	}
-	bounded, cancel := context.WithTimeout(ctx, kvmDeadline)
+	bounded, cancel := context.WithTimeout(ctx, k.deadline)
 	defer cancel()
 	if err := k.boot(bounded, k.QEMU); err != nil {
 		if ctx.Err() != nil {
@@ -123,7 +127,7 @@ func (k KVM) guest(ctx context.Context) error {
 		if errkind.Is(err, api.KindUnavailable) {
 			return err // QEMU is not installed: that is no verdict on KVM
 		}
-		verdict.Reason = fmt.Sprintf("a tiny guest did not boot on KVM within %v: %v", kvmDeadline, err)
+		verdict.Reason = fmt.Sprintf("a tiny guest did not boot on KVM within %v: %v", k.deadline, err)
 	}
 	b, err := json.Marshal(verdict)
 	if err != nil {

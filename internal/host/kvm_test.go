@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
@@ -120,4 +121,15 @@ func TestTinyGuest(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// TestKVMThatWorks is the one test in which nothing is false: in the lab (see test/lab) KVM works.
+func TestKVMThatWorks(t *testing.T) {
+	if os.Getenv("BANGER_LAB") == "" {
+		t.Skip("KVM need not work here; test/lab runs this where it does")
+	}
+	k := KVM{Dir: t.TempDir(), QEMU: "qemu-system-x86_64", deadline: 2 * time.Minute} // all of it is emulated
+	if err := k.Usable(t.Context()); err != nil {
+		t.Errorf("KVM is not usable: %v", err)
+	}
 }
