@@ -23,22 +23,18 @@ import (
 // patience bounds a wait for an emulated guest on a busy machine.
 const patience = 2 * time.Minute
 
-// TestRealGuests runs the conformance suite, and what only QEMU can do wrong, with Debian's kernel under emulation.
+// TestRealGuests runs the conformance suite, and what only QEMU can do wrong, with Debian's kernel.
 func TestRealGuests(t *testing.T) {
 	if testing.Short() {
 		t.Skip("short: downloads a kernel and boots guests")
 	}
-	for _, p := range []string{"qemu-system-x86_64", "apt-get", "apt-cache", "dpkg-deb", "depmod", "mke2fs", "go"} {
-		if _, err := host.LookPath(p); err != nil {
-			t.Skip(err)
-		}
-	}
-	k := debianKernel(t)
+	kernel, initrd, accel := suiteGuest(t)
 	group := testGroup(t)
-	initrd := boottest.Initrd(t, k, "testdata/guest", guestapi.BootConfig{Name: "suite"})
-	spec := func(t *testing.T) vmm.Spec { return newSpec(t, k.Image, initrd) }
+	spec := func(t *testing.T) vmm.Spec { return newSpec(t, kernel, initrd) }
 	newDriver := func(t *testing.T) vmm.Driver {
-		return New(t.Context(), Config{Accel: vmm.AccelTCG, Group: group, Log: slog.New(slog.DiscardHandler)})
+		return New(t.Context(), Config{
+			Accel: accel, KVM: host.KVM{Dir: t.TempDir(), QEMU: "qemu-system-x86_64"}.Usable, Group: group, Log: slog.New(slog.DiscardHandler),
+		})
 	}
 	vmmtest.Run(t, vmmtest.Harness{
 		New: newDriver, Spec: spec, Patience: patience, Left: left,
@@ -49,6 +45,21 @@ func TestRealGuests(t *testing.T) {
 		},
 	})
 	testMonitor(t, newDriver(t).(*Driver), spec)
+}
+
+// suiteGuest returns the suite's guest and what runs it: emulation; but KVM in the lab (see test/lab), which brings the files along.
+func suiteGuest(t *testing.T) (kernel, initrd, accel string) {
+	t.Helper()
+	if lab := os.Getenv("BANGER_LAB"); lab != "" {
+		return filepath.Join(lab, "vmlinux"), filepath.Join(lab, "initrd"), vmm.AccelKVM
+	}
+	for _, p := range []string{"qemu-system-x86_64", "apt-get", "apt-cache", "dpkg-deb", "depmod", "mke2fs", "go"} {
+		if _, err := host.LookPath(p); err != nil {
+			t.Skip(err)
+		}
+	}
+	k := debianKernel(t)
+	return k.Image, boottest.Initrd(t, k, "testdata/guest", guestapi.BootConfig{Name: "suite"}), vmm.AccelTCG
 }
 
 // debianKernel imports the kernel with apt, as the daemon does, but keeps only the boot modules of the suite's guest.
