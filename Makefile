@@ -55,12 +55,12 @@ check: ## gofmt, go vet, staticcheck, a build for arm64, and the rules of test/a
 docs: ## write docs/RPC.md and docs/openrpc.json from the code
 	go run ./internal/rpcserver/rpcdoc .
 
-# The tests of packages run with the race detector; those of test/e2e run the built programs and real guests.
+# The tests of packages run with the race detector; those of test/e2e and test/lab run the built programs and real guests.
 .PHONY: test
 test: test-deps build ## run every test, and end with counts and the reasons of skips
 	@{ status=0; \
-	   go test -json -race -timeout 30m $$(go list ./... | grep -v /test/e2e) || status=1; \
-	   go test -json -timeout 90m ./test/e2e/... || status=1; exit $$status; } | go run ./test/report
+	   go test -json -race -timeout 30m $$(go list ./... | grep -vE '/test/(e2e|lab)') || status=1; \
+	   go test -json -p 1 -timeout 90m ./test/e2e/... ./test/lab || status=1; exit $$status; } | go run ./test/report
 
 .PHONY: test-short
 test-short: ## run the tests that boot no guest
