@@ -23,6 +23,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
@@ -67,6 +68,7 @@ func TestLab(t *testing.T) {
 			l.test(t, s, program)
 		})
 	}
+	t.Run("banger with dmsnap on KVM", func(t *testing.T) { testDMSnap(t, l) })
 }
 
 // lab is the guest, and the banger that runs it.
@@ -108,9 +110,22 @@ func open(t *testing.T) *lab {
 	l.must(t, "vm", "create", "--quiet", "--start", "--name", vmName, "--image", vmName, "--memory", "2G", "--vcpu", fmt.Sprint(min(2, runtime.NumCPU())))
 	// Modules that nothing would load by itself; kvm_amd and vhost_vsock come with their devices.
 	l.must(t, "exec", vmName, "--", "modprobe", "-a", "loop", "dm_snapshot", "kvm_amd", "vhost_vsock")
-	l.must(t, "exec", vmName, "--", "systemctl", "is-system-running", "--wait")
+	l.settle(t)
 	l.bring(t)
 	return l
+}
+
+// settle waits until systemd has started everything. The agent answers before systemd does.
+func (l *lab) settle(t *testing.T) {
+	t.Helper()
+	var out string
+	for range 600 {
+		if out, _ = l.banger(t.Context(), "exec", vmName, "--", "systemctl", "is-system-running"); out == "running" { // it fails until that is so
+			return
+		}
+		<-time.After(200 * time.Millisecond)
+	}
+	t.Fatalf("systemd is not up: %s", out)
 }
 
 // root returns the directory of the lab's banger, locked until the test ends: others wait. Its name has a digest of what the
@@ -148,15 +163,21 @@ func root(t *testing.T) string {
 func (l *lab) bring(t *testing.T) {
 	t.Helper()
 	base := l.must(t, "kernel", "show", "--format", "{{.Dir}}", l.must(t, "kernel", "list", "--quiet"))
-	k := banger.Kernel{ID: "000000000000", Base: filepath.Join(base, "boot"),
-		BootModules: []string{"virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_console.ko"}} // in the order of their needs
+	k := banger.Kernel{ID: "000000000000", Base: filepath.Join(base, "boot"), BootModules: bootModules()}
 	initrd := boottest.Initrd(t, k, "../../internal/vmm/qemu/testdata/guest", guestapi.BootConfig{Name: "suite"})
 	l.must(t, "exec", vmName, "--", "mkdir", guestAt)
 	l.must(t, "cp", filepath.Join(base, "vmlinux"), vmName+":"+guestAt+"/vmlinux")
+	l.must(t, "cp", filepath.Join(base, "boot"), vmName+":"+guestAt+"/boot")
 	l.must(t, "cp", initrd, vmName+":"+guestAt+"/initrd")
 	if fc := os.Getenv("BANGER_FIRECRACKER"); fc != "" {
 		l.must(t, "cp", fc, vmName+":"+guestAt+"/firecracker")
 	}
+}
+
+// bootModules are what a guest of the lab's kernel needs, in the order of their needs.
+func bootModules() []string {
+	return []string{"virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_console.ko", "virtio_blk.ko", "failover.ko", "net_failover.ko",
+		"virtio_net.ko", "virtio-rng.ko"}
 }
 
 // banger runs the CLI and returns both its outputs.
