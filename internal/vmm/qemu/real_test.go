@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -45,6 +46,18 @@ func TestRealGuests(t *testing.T) {
 		},
 	})
 	testMonitor(t, newDriver(t).(*Driver), spec)
+	t.Run("a machine cannot gain privileges, and its system calls are filtered", func(t *testing.T) {
+		m := startReal(t, newDriver(t).(*Driver), spec(t))
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.handle.PID)) // proc_pid_status(5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"NoNewPrivs:\t1\n", "Seccomp:\t2\n"} {
+			if !strings.Contains(string(status), want) {
+				t.Errorf("no %q in\n%s", want, status)
+			}
+		}
+	})
 }
 
 // suiteGuest returns the suite's guest and what runs it: emulation; but KVM in the lab (see test/lab), which brings the files along.
