@@ -5,6 +5,7 @@ package banger
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -45,6 +46,10 @@ type VM struct {
 	Started    time.Time   `json:"started,omitzero"`
 	Stopped    time.Time   `json:"stopped,omitzero"`
 	LastUsed   time.Time   `json:"last_used,omitzero"`
+	// Network is the bridge's network that the VM has an address in since its creation or last start; the zero value: it is in none. Whoever stores a VM with a
+	// network gives it an Address in it, in the same transaction.
+	Network netip.Prefix `json:"network,omitzero"`
+	Address netip.Addr   `json:"address,omitzero"`
 }
 
 // Spec is what a VM is to be. It is complete: defaults and references were resolved when the VM was created.
@@ -60,6 +65,8 @@ type Spec struct {
 	RootSize int64             `json:"root_size"` // bytes
 	WorkSize int64             `json:"work_size"` // bytes
 	NAT      bool              `json:"nat"`
+	Group    string            `json:"group,omitempty"` // VMs of one group reach each other
+	Publish  []Publish         `json:"publish,omitempty"`
 	Env      []string          `json:"env,omitempty"`
 	Cloner   string            `json:"cloner"` // the disk cloner that made the VM's disks
 	// AutoStop is how long the VM may run unused before it is stopped. Nil: as configured; zero: for ever.

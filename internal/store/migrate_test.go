@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -77,6 +78,36 @@ func TestMigrations(t *testing.T) {
 		}
 		if v, err := checkFile(ctx, db, 2); v != 2 || err != nil {
 			t.Errorf("version %d, %v", v, err)
+		}
+	})
+	t.Run("a database from before guests had addresses keeps its VMs, and gives them none", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "x.db")
+		db, err := connect(path, "immediate", 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		old := fstest.MapFS{}
+		for _, name := range []string{"0001_records.sql", "0002_events.sql"} {
+			text, err := fs.ReadFile(migrations(), name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old[name] = &fstest.MapFile{Data: text}
+		}
+		if _, err := migrate(ctx, db, old); err != nil {
+			t.Fatal(err)
+		}
+		exec(t, path, `INSERT INTO vm (id, name, created, doc) VALUES ('a', 'a', 0, '{"id":"a","name":"a","state":"created"}'),
+			('b', 'b', 0, '{"id":"b","name":"b","state":"created"}')`)
+		s, err := Open(ctx, path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		vms, err := s.ListVMs(ctx)
+		if err != nil || len(vms) != 2 || vms[0].Address.IsValid() || vms[1].Address.IsValid() {
+			t.Errorf("VMs %+v %v", vms, err)
 		}
 	})
 	t.Run("a gap in the numbers is a defect", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -18,7 +19,11 @@ import (
 	"github.com/banger-vm/banger/internal/store"
 	"github.com/banger-vm/banger/internal/store/storetest"
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
+
+// addresses lets cmp compare what it cannot look into.
+var addresses = cmpopts.EquateComparable(netip.Prefix{}, netip.Addr{}, netip.AddrPort{})
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 6789, time.UTC)
 
@@ -59,7 +64,7 @@ func TestVM(t *testing.T) {
 		must(t, s.CreateVM(ctx, vm))
 		got, err := s.GetVM(ctx, "web")
 		must(t, err)
-		if d := cmp.Diff(vm, got); d != "" {
+		if d := cmp.Diff(vm, got, addresses); d != "" {
 			t.Error(d)
 		}
 		if string(got.Spec.HostKey) != "secret pem" {
@@ -171,7 +176,7 @@ func TestUpdateVM(t *testing.T) {
 		must(t, err)
 		got, err := s.GetVM(ctx, "www")
 		must(t, err)
-		if d := cmp.Diff(vm, got); d != "" || got.State != banger.Starting {
+		if d := cmp.Diff(vm, got, addresses); d != "" || got.State != banger.Starting {
 			t.Errorf("state %s, diff %s", got.State, d)
 		}
 	})

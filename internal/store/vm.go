@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -10,14 +12,49 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/hostnet/ipam"
 )
 
 var vms = table[banger.VM]{
-	name: "vm", noun: "VM", list: "banger vm list", extra: ", image_id, kernel_id",
+	name: "vm", noun: "VM", list: "banger vm list", extra: ", image_id, kernel_id, address",
 	row: func(v banger.VM) record {
 		return record{id: string(v.ID), name: v.Name, created: v.Created,
-			extra: []any{orNull(v.Spec.ImageID), orNull(v.Spec.KernelID)}}
+			extra: []any{orNull(v.Spec.ImageID), orNull(v.Spec.KernelID), orNull(addressText(v.Address))}}
 	},
+}
+
+// addressText is an address as the column has it; none is empty.
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// address gives a VM the address that its network entitles it to: the one it has, or the lowest that is free.
+func address(ctx context.Context, tx *sql.Tx, vm *banger.VM) error {
+	if !vm.Network.IsValid() {
+		vm.Address = netip.Addr{}
+		return nil
+	}
+	if vm.Network.Contains(vm.Address) {
+		return nil
+	}
+	texts, err := names(ctx, tx, "SELECT address FROM vm WHERE address IS NOT NULL")
+	if err != nil {
+		return err
+	}
+	var taken []netip.Addr
+	for _, s := range texts {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			return errkind.New(api.KindDataLoss, "address of a VM: %w", err)
+		}
+		taken = append(taken, a)
+	}
+	slices.SortFunc(taken, netip.Addr.Compare)
+	vm.Address, err = ipam.Next(vm.Network, taken)
+	return err
 }
 
 // orNull makes an empty id NULL, which refers to nothing.
@@ -32,6 +69,9 @@ func orNull[ID ~string](id ID) any {
 // kind not-found.
 func (s *Store) CreateVM(ctx context.Context, vm banger.VM) error {
 	return s.writes(ctx, func(tx *sql.Tx) ([]api.Event, error) {
+		if err := address(ctx, tx, &vm); err != nil {
+			return nil, fmt.Errorf("store VM %q: %w", vm.Name, err)
+		}
 		return []api.Event{vmEvent(api.EventVMCreated, vm)}, vms.insert(ctx, tx, vm)
 	})
 }
@@ -57,6 +97,9 @@ func (s *Store) UpdateVM(ctx context.Context, id banger.VMID, fn func(*banger.VM
 			before := *vm
 			if err := fn(vm); err != nil {
 				return err
+			}
+			if err := address(ctx, tx, vm); err != nil {
+				return fmt.Errorf("update VM %q: %w", vm.Name, err)
 			}
 			if vm.State != before.State && !before.State.CanBecome(vm.State) {
 				return errkind.New(api.KindInternal, "VM %q cannot go from %s to %s", vm.Name, before.State, vm.State)
