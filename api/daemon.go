@@ -30,7 +30,7 @@ type Info struct {
 	VMM       string `json:"vmm"`        // what `vmm = "auto"` means on this host, with its accelerator
 	VMMReason string `json:"vmm_reason"` // why that one
 	Cloner    string `json:"cloner"`     // how root disks are made: reflink, qcow2, dmsnap, copy
-	Network   string `json:"network"`    // mode of the network: user
+	Network   string `json:"network"`    // mode of the network: user or bridge
 }
 
 // Check is one finding of daemon.doctor and daemon.fix. A check that finds several things wrong gives several.

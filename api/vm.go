@@ -22,12 +22,14 @@ type VM struct {
 	MemMiB   int      `json:"mem_mib"`
 	RootSize int64    `json:"root_size"`
 	DiskSize int64    `json:"disk_size"`
-	NAT      bool     `json:"nat"`           // the guest reaches out
-	Env      []string `json:"env,omitempty"` // NAME=VALUE, for every command in the guest
+	NAT      bool     `json:"nat"`               // the guest reaches out
+	Group    string   `json:"group,omitempty"`   // VMs of one group reach each other
+	Publish  []string `json:"publish,omitempty"` // HOSTIP:PORT:GUESTPORT: the host listens for the guest's port
+	Env      []string `json:"env,omitempty"`     // NAME=VALUE, for every command in the guest
 	// AutoStopMS is after how long without use a running VM is stopped; 0 is never. It is the configured default unless the
 	// VM was given its own.
 	AutoStopMS int64       `json:"auto_stop_ms"`
-	Address    string      `json:"address,omitempty"` // of the guest, where the host can reach it
+	Address    string      `json:"address,omitempty"` // of the guest, where the host can reach it: in mode bridge
 	MAC        string      `json:"mac,omitempty"`
 	PID        int         `json:"pid,omitempty"`        // of the VMM, when running
 	BootID     string      `json:"boot_id,omitempty"`    // the guest kernel's, when running
@@ -64,6 +66,8 @@ type VMCreate struct {
 	RootSize int64    `json:"root_size,omitempty"` // bytes
 	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk
 	NAT      *bool    `json:"nat,omitempty"`       // false: the guest does not reach out
+	Group    string   `json:"group,omitempty"`     // a DNS label; VMs of one group reach each other, others do not
+	Publish  []string `json:"publish,omitempty"`   // [HOSTIP:]PORT:GUESTPORT; the host listens for the guest's port, on 127.0.0.1 unless told
 	Env      []string `json:"env,omitempty"`       // NAME=VALUE
 	// AutoStopMS stops the VM when it was not used for so long; 0 is never, nil the configured default.
 	AutoStopMS *int64 `json:"auto_stop_ms,omitempty"`
@@ -98,14 +102,16 @@ type VMRestart struct {
 // runs they are refused with kind precondition, unless Restart is set.
 type VMSet struct {
 	Ref
-	Name     string   `json:"name,omitempty"`      // a DNS label
-	VCPU     int      `json:"vcpu,omitempty"`      // processors
-	MemMiB   int      `json:"mem_mib,omitempty"`   // memory
-	RootSize int64    `json:"root_size,omitempty"` // bytes; disks only grow
-	DiskSize int64    `json:"disk_size,omitempty"` // bytes, of the work disk; disks only grow
-	NAT      *bool    `json:"nat,omitempty"`       // false: the guest does not reach out
-	Env      []string `json:"env,omitempty"`       // NAME=VALUE, added or replaced
-	UnsetEnv []string `json:"unset_env,omitempty"` // names
+	Name     string    `json:"name,omitempty"`      // a DNS label
+	VCPU     int       `json:"vcpu,omitempty"`      // processors
+	MemMiB   int       `json:"mem_mib,omitempty"`   // memory
+	RootSize int64     `json:"root_size,omitempty"` // bytes; disks only grow
+	DiskSize int64     `json:"disk_size,omitempty"` // bytes, of the work disk; disks only grow
+	NAT      *bool     `json:"nat,omitempty"`       // false: the guest does not reach out
+	Env      []string  `json:"env,omitempty"`       // NAME=VALUE, added or replaced
+	UnsetEnv []string  `json:"unset_env,omitempty"` // names
+	Group    *string   `json:"group,omitempty"`     // as for vm.create; empty: none
+	Publish  *[]string `json:"publish,omitempty"`   // as for vm.create, in place of all that were; empty: none
 	// AutoStopMS is as for vm.create; -1 is the configured default again.
 	AutoStopMS *int64 `json:"auto_stop_ms,omitempty"`
 	Restart    bool   `json:"restart,omitempty"` // stop a running VM, change it, and start it again
@@ -219,6 +225,22 @@ type VMSSH struct {
 type VMHealth struct {
 	guestapi.Hello
 	Stats guestapi.Stats `json:"stats"`
+}
+
+// VMPorts is the result of vm.ports.
+type VMPorts struct {
+	Ports []VMPort `json:"ports"`
+}
+
+// VMPort is a socket that listens in a guest, and where the host reaches it.
+type VMPort struct {
+	Network   string   `json:"network"`             // tcp, tcp6, udp, udp6
+	Address   string   `json:"address"`             // IP, in the guest
+	Port      int      `json:"port"`                // in the guest
+	PID       int      `json:"pid,omitempty"`       // who listens; 0 when unknown
+	Process   string   `json:"process,omitempty"`   // its name
+	Published []string `json:"published,omitempty"` // addresses of the host that listen for it
+	URL       string   `json:"url,omitempty"`       // of a TCP port that the host reaches; whether it speaks HTTP is not known
 }
 
 // VMStat is the parameter of vm.stat: what is at a guest path, links followed.

@@ -129,8 +129,8 @@ func (c *Client) VMPrune(ctx context.Context, p api.VMPrune) (api.VMPruned, erro
 }
 
 // VMPorts lists what listens in a running VM.
-func (c *Client) VMPorts(ctx context.Context, ref string) ([]guestapi.Port, error) {
-	l, err := get[guestapi.Ports](ctx, c, api.MethodVMPorts, api.Ref{Ref: ref})
+func (c *Client) VMPorts(ctx context.Context, ref string) ([]api.VMPort, error) {
+	l, err := get[api.VMPorts](ctx, c, api.MethodVMPorts, api.Ref{Ref: ref})
 	return l.Ports, err
 }
 

@@ -1,12 +1,14 @@
-// Package capabilities has what a VM is made of at start, each as one capability of the chain: disks, nic, auth, boot,
-// machine, agent, in this order. What each owns:
+// Package capabilities has what a VM is made of at start, each as one capability of the chain: disks, nic, nat, dns,
+// auth, boot, machine, agent, ports, in this order. What each owns:
 //
 //   - disks: the VM's root and work disk (files root.* and work.* in its directory) and the kernel's module tree
-//   - nic: the network interface
+//   - nic: the network interface (in mode bridge a tap)
+//   - nat, dns: what the guest may reach, and its name, in mode bridge only
 //   - auth: who may log in (file known_hosts)
 //   - boot: kernel, initramfs (file initrd) and command line
 //   - machine: the VMM process (file machine.json, the run directory)
 //   - agent: the control channel
+//   - ports: ports of the guest that the host listens for
 package capabilities
 
 import (

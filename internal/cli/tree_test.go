@@ -87,6 +87,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"vm", "create", "--memory", "0"}, "is not above zero"},
 		{[]string{"vm", "create", "--memory", "512"}, "is less than 1M"},
 		{[]string{"vm", "create", "--vcpu", "0"}, "at least one processor"},
+		{[]string{"vm", "create", "--publish", "http"}, `bad port to publish "http"`},
 		{[]string{"vm", "create", "--name", "Web!"}, `bad VM name "Web!"`},
 		{[]string{"vm", "create", "--env", "NOT_SET"}, `--env "NOT_SET": not set in your environment`},
 		{[]string{"vm", "create", "--env", "=x"}, "no variable name"},

@@ -17,13 +17,22 @@ func TestSet(t *testing.T) {
 	d.Result(api.MethodVMSet, web())
 	t.Run("flags become parameters", func(t *testing.T) {
 		banger(t, d).env(map[string]string{"TOKEN": "secret"}).ok("vm", "set", "web", "--name", "www", "--vcpu", "2", "--memory", "2G",
-			"--disk-size", "20G", "--root-size", "8G", "--nat=false", "--env", "TOKEN", "--unset-env", "DEBUG", "--auto-stop", "never", "--restart")
-		no, never := false, int64(0)
+			"--disk-size", "20G", "--root-size", "8G", "--nat=false", "--group", "shop", "--publish", "8080:80", "-p", "0.0.0.0:53:53", "--env", "TOKEN", "--unset-env", "DEBUG", "--auto-stop", "never", "--restart")
+		no, never, shop := false, int64(0), "shop"
 		want := api.VMSet{Ref: api.Ref{Ref: web().ID}, Name: "www", VCPU: 2, MemMiB: 2048, DiskSize: 20 << 30, RootSize: 8 << 30, NAT: &no,
-			Env: []string{"TOKEN=secret"}, UnsetEnv: []string{"DEBUG"}, AutoStopMS: &never, Restart: true}
+			Group: &shop, Publish: &[]string{"8080:80", "0.0.0.0:53:53"}, Env: []string{"TOKEN=secret"}, UnsetEnv: []string{"DEBUG"}, AutoStopMS: &never, Restart: true}
 		var got api.VMSet
 		d.Params(api.MethodVMSet, &got)
 		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("an empty group and an empty port take away what was there", func(t *testing.T) {
+		banger(t, d).ok("vm", "set", "web", "--group", "", "--publish", "")
+		var got api.VMSet
+		d.Params(api.MethodVMSet, &got)
+		none := ""
+		if diff := cmp.Diff(api.VMSet{Ref: api.Ref{Ref: web().ID}, Group: &none, Publish: &[]string{}}, got); diff != "" {
 			t.Error(diff)
 		}
 	})

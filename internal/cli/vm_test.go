@@ -172,9 +172,9 @@ func TestVMCreate(t *testing.T) {
 		operation(d, api.MethodVMBegin, "aaaaaaaaaaaa")
 		c := banger(t, d).env(map[string]string{"TOKEN": "secret"}).ok("vm", "create", "--name", "web", "--image", "debian", "--kernel", "cloud",
 			"--vmm", "qemu", "--init", "/sbin/init", "--vcpu", "2", "--memory", "1.5G", "--disk-size", "10G", "--root-size", "4G",
-			"--nat=false", "--env", "A=1", "-e", "TOKEN", "--start", "--auto-stop", "30m")
+			"--nat=false", "--group", "shop", "--publish", "8080:80", "--env", "A=1", "-e", "TOKEN", "--start", "--auto-stop", "30m")
 		no, soon := false, int64(1_800_000)
-		want := api.VMCreate{Name: "web", Image: "debian", Kernel: "cloud", VMM: "qemu", Init: "/sbin/init", VCPU: 2, MemMiB: 1536,
+		want := api.VMCreate{Name: "web", Image: "debian", Kernel: "cloud", VMM: "qemu", Init: "/sbin/init", VCPU: 2, Group: "shop", Publish: []string{"8080:80"}, MemMiB: 1536,
 			DiskSize: 10 << 30, RootSize: 4 << 30, NAT: &no, Env: []string{"A=1", "TOKEN=secret"}, Start: true, AutoStopMS: &soon}
 		var got api.VMCreate
 		d.Params(api.MethodVMBegin, &got)
@@ -453,8 +453,10 @@ Warning:    no modules
 	if got := banger(t, d).ok("vm", "health", "web", "-q", "-o", "json", "--format", "{{.Stats.Load1}}").stdout; got != "0.5\n" {
 		t.Errorf("got %q", got)
 	}
-	d.Result(api.MethodVMPorts, guestapi.Ports{Ports: []guestapi.Port{{Network: "tcp", Address: "0.0.0.0", Port: 80, PID: 5, Process: "nginx"}, {Network: "udp", Address: "::", Port: 53}}})
-	if diff := cmp.Diff("PORT  NETWORK  ADDRESS  PID  PROCESS\n80    tcp      0.0.0.0  5    nginx\n53    udp      ::       -    -\n",
+	d.Result(api.MethodVMPorts, api.VMPorts{Ports: []api.VMPort{{Network: "tcp", Address: "0.0.0.0", Port: 80, PID: 5, Process: "nginx",
+		Published: []string{"127.0.0.1:8080"}, URL: "http://web.vm:80"}, {Network: "udp", Address: "::", Port: 53}}})
+	if diff := cmp.Diff("PORT  NETWORK  ADDRESS  PID  PROCESS  PUBLISHED       URL\n"+
+		"80    tcp      0.0.0.0  5    nginx    127.0.0.1:8080  http://web.vm:80\n53    udp      ::       -    -        -               -\n",
 		banger(t, d).ok("vm", "ports", "web").stdout); diff != "" {
 		t.Error(diff)
 	}

@@ -33,8 +33,12 @@ type Config struct {
 	MetricsListen string `toml:"metrics_listen"`
 	MetricsPublic bool   `toml:"metrics_public"` // whether metrics_listen may be an address that others can reach
 	Network       struct {
-		Mode string `toml:"mode"` // auto or user (QEMU's own stack; no root)
-		NAT  bool   `toml:"nat"`  // whether guests reach the internet
+		Mode    string `toml:"mode"`     // user (the VMM's own stack; no root), bridge (root), or auto: bridge for the system's daemon where it can be
+		NAT     bool   `toml:"nat"`      // whether guests reach the internet
+		Bridge  string `toml:"bridge"`   // name of the bridge
+		CIDR    string `toml:"cidr"`     // the guests' network on the bridge, such as 10.209.0.0/16; auto: one that the host does not use
+		TapPool int    `toml:"tap_pool"` // how many idle network interfaces wait on the bridge
+		DNS     string `toml:"dns"`      // where the host asks for the names of VMs in mode bridge; empty: at the bridge's address only
 	} `toml:"network"`
 	Disk struct {
 		Cloner string `toml:"cloner"` // how disks are cloned: auto, reflink, qcow2, dmsnap (device mapper; root) or copy
@@ -52,7 +56,8 @@ type Config struct {
 // Default returns the configuration of a user who has set nothing.
 func Default() *Config {
 	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", origin: map[string]string{}}
-	c.Network.Mode, c.Network.NAT = "auto", true
+	c.Network.Mode, c.Network.NAT, c.Network.Bridge, c.Network.CIDR = "auto", true, "banger0", "auto"
+	c.Network.TapPool, c.Network.DNS = 4, "127.0.0.1:42069"
 	c.Disk.Cloner = "auto"
 	c.VMDefaults.VCPU, c.VMDefaults.Memory = 1, 1<<30
 	return c
@@ -79,8 +84,12 @@ func (c *Config) keys() []key {
 		{name: "auto_stop_after", value: &c.AutoStop},
 		{name: "metrics_listen", value: &c.MetricsListen, empty: true},
 		{name: "metrics_public", value: &c.MetricsPublic},
-		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user"}},
+		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user", "bridge"}},
 		{name: "network.nat", value: &c.Network.NAT},
+		{name: "network.bridge", value: &c.Network.Bridge, check: linkName},
+		{name: "network.cidr", value: &c.Network.CIDR, check: autoOrNetwork},
+		{name: "network.tap_pool", value: &c.Network.TapPool, check: poolSize},
+		{name: "network.dns", value: &c.Network.DNS, empty: true, check: emptyOrAddrPort},
 		{name: "disk.cloner", value: &c.Disk.Cloner, choices: []string{"auto", "reflink", "qcow2", "dmsnap", "copy"}},
 		{name: "vm_defaults.vcpu", value: &c.VMDefaults.VCPU, check: atLeastOne},
 		{name: "vm_defaults.memory", value: &c.VMDefaults.Memory, check: wholeMiB},

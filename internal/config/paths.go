@@ -161,6 +161,9 @@ func (p Paths) Cgroup() string {
 // Manifest lists what `banger system install` has written, for the system's paths only.
 func (p Paths) Manifest() string { return filepath.Join(p.State, "installed.json") }
 
+// Forwarding is there while packet forwarding is on because banger switched it on, for mode bridge.
+func (p Paths) Forwarding() string { return filepath.Join(p.Run, "ip_forward") }
+
 // DaemonLog is the daemon's log.
 func (p Paths) DaemonLog() string { return filepath.Join(p.State, "bangerd.log") }
 

@@ -1,7 +1,7 @@
 // Package daemon is bangerd's composition root: it opens everything in order, reconciles, serves, and closes in reverse.
 // It holds no rule of its own.
 //
-// The order of a start: lock → store → host facts → services → reconcile (adopt machines, remove leftovers, mark
+// The order of a start: lock → store → host facts → network → services → reconcile (adopt machines, remove leftovers, mark
 // interrupted operations) → listen. The order of a stop: stop listening → let calls finish → end operations → let go of
 // the machines, which run on → store → lock.
 package daemon
@@ -69,6 +69,7 @@ type Daemon struct {
 	ops       *opstate.Registry
 	engine    engine
 	cloner    disk.Choice
+	net       network
 	keys      keys
 	initramfs *initramfs.Builder
 	images    *imagemgr.Manager
@@ -92,7 +93,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		open func(context.Context) error
 	}{
 		{"directories", d.openPaths}, {"store", d.openStore}, {"keys", d.openKeys}, {"host", d.probeHost},
-		{"images", d.openImages}, {"vms", d.openVMs},
+		{"images", d.openImages}, {"network", d.openNetwork}, {"vms", d.openVMs},
 	} {
 		begun := time.Now()
 		if err := step.open(ctx); err != nil {
@@ -232,20 +233,22 @@ func (d *Daemon) openImages(ctx context.Context) error {
 func (d *Daemon) openVMs(ctx context.Context) error {
 	c := d.opts.Config
 	drivers := d.engine.drivers
-	chain := capability.NewChain([]capability.Capability{
-		&capabilities.Disks{Cloners: cloners(), Fresh: freshDisk},
-		capabilities.UserNIC{},
-		&capabilities.Auth{AuthorizedKey: d.keys.authorized},
-		&capabilities.Boot{Builder: d.initramfs},
-		&capabilities.Machine{Drivers: drivers},
-		&capabilities.Agent{Log: d.log},
-	}, d.opts.Failpoints, d.log)
+	chain := capability.NewChain(slices.Concat(
+		[]capability.Capability{&capabilities.Disks{Cloners: cloners(), Fresh: freshDisk}},
+		d.net.capabilities(),
+		[]capability.Capability{
+			&capabilities.Auth{AuthorizedKey: d.keys.authorized},
+			&capabilities.Boot{Builder: d.initramfs},
+			&capabilities.Machine{Drivers: drivers},
+			&capabilities.Agent{Log: d.log},
+			capabilities.Ports{Open: d.net.ports},
+		}), d.opts.Failpoints, d.log)
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: d.images, Kernels: d.kernels, Drivers: drivers, Auto: d.engine.auto.Name(),
-		Chain: chain, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
+		Chain: chain, Ports: d.net.ports, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
 		Defaults: vm.Defaults{
 			Image: c.DefaultImage, Kernel: c.Kernel, VCPU: c.VMDefaults.VCPU, MemMiB: int(c.VMDefaults.Memory >> 20),
-			RootSize: int64(c.VMDefaults.RootSize), WorkSize: int64(c.VMDefaults.DiskSize), NAT: c.Network.NAT,
+			RootSize: int64(c.VMDefaults.RootSize), WorkSize: int64(c.VMDefaults.DiskSize), NAT: c.Network.NAT, Network: d.net.prefix(),
 			Cloner: d.cloner.Name, AutoStop: time.Duration(c.AutoStop),
 		},
 	})
@@ -275,6 +278,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	background.Go(func() { d.vms.ReapIdle(d.stopped) })
 	background.Go(func() { d.vms.MarkLogs(d.stopped) })
 	background.Go(func() { d.vms.InspectRunning(d.stopped) })
+	if d.net.bridge != nil {
+		background.Go(func() { d.net.bridge.Run(d.stopped) })
+	}
 	defer background.Wait()
 	err = d.server.Serve(calls, l)
 	d.log.Info("stopping")

@@ -1,9 +1,14 @@
 package rpcserver
 
 import (
+	"cmp"
+	"fmt"
+	"net/netip"
 	"path/filepath"
+	"strings"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vm"
@@ -16,8 +21,15 @@ func vmOut(s *vm.Service, v banger.VM) api.VM {
 		Image: v.Spec.Image, ImageID: string(v.Spec.ImageID), Kernel: v.Spec.Kernel, KernelID: string(v.Spec.KernelID),
 		VMM: v.Spec.VMM, Init: string(v.Spec.Init), VCPU: v.Spec.VCPU, MemMiB: v.Spec.MemMiB,
 		RootSize: v.Spec.RootSize, DiskSize: v.Spec.WorkSize, NAT: v.Spec.NAT, Env: v.Spec.Env, MAC: v.Spec.MAC,
+		Group:      v.Spec.Group,
 		AutoStopMS: s.AutoStop(v).Milliseconds(),
 		LastError:  v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed,
+	}
+	for _, p := range v.Spec.Publish {
+		out.Publish = append(out.Publish, p.String())
+	}
+	if v.Address.IsValid() {
+		out.Address = v.Address.String()
 	}
 	for _, c := range s.Conditions(v) {
 		out.Conditions = append(out.Conditions, api.Condition(c))
@@ -29,9 +41,27 @@ func vmOut(s *vm.Service, v banger.VM) api.VM {
 	if r := s.Run(v.ID); r != nil && r.Machine != nil {
 		h := r.Machine.Handle()
 		out.PID, out.Engine, out.BootID = h.PID, h.Engine, r.Hello.BootID
-		if r.Boot.Net != nil {
-			out.Address = r.Boot.Net.Address
+	}
+	return out
+}
+
+// portsOut adds to what listens in a guest where the host reaches it: by a published port, or, in mode bridge, by the VM's name.
+func portsOut(v banger.VM, found []guestapi.Port) api.VMPorts {
+	out := api.VMPorts{Ports: make([]api.VMPort, 0, len(found))}
+	for _, port := range found {
+		p := api.VMPort{Network: port.Network, Address: port.Address, Port: port.Port, PID: port.PID, Process: port.Process}
+		tcp := strings.HasPrefix(port.Network, "tcp")
+		at, err := netip.ParseAddr(port.Address) // a guest's word
+		if tcp && v.Address.IsValid() && err == nil && !at.IsLoopback() {
+			p.URL = fmt.Sprintf("http://%s.vm:%d", v.Name, port.Port)
 		}
+		for _, pub := range v.Spec.Publish {
+			if tcp && int(pub.Guest) == port.Port {
+				p.Published = append(p.Published, pub.Host.String())
+				p.URL = cmp.Or(p.URL, "http://"+pub.Host.String())
+			}
+		}
+		out.Ports = append(out.Ports, p)
 	}
 	return out
 }

@@ -203,10 +203,8 @@ func holdLease(ctx context.Context, s Services, p api.Ref, c *Conn) error {
 // guestMethods are those that a guest's agent serves: the daemon opens the agent's stream and joins the two.
 func guestMethods(s Services) []Method {
 	return []Method{
-		Call(Read, api.MethodVMPorts, "Lists what listens in a guest.",
-			func(ctx context.Context, p api.Ref) (guestapi.Ports, error) {
-				return askGuest[guestapi.Ports](ctx, s, p.Ref, guestapi.MethodPorts, nil)
-			}),
+		Call(Read, api.MethodVMPorts, "Lists what listens in a guest, and where the host reaches it.",
+			func(ctx context.Context, p api.Ref) (api.VMPorts, error) { return portsOf(ctx, s, p.Ref) }),
 		Call(Read, api.MethodVMStat, "Tells what is at a path in a guest.",
 			func(ctx context.Context, p api.VMStat) (guestapi.Stat, error) {
 				return askGuest[guestapi.Stat](ctx, s, p.Ref.Ref, guestapi.MethodStat, guestapi.TarOut{Path: p.Path})
@@ -231,6 +229,18 @@ func guestMethods(s Services) []Method {
 				return openGuest[api.Empty](ctx, s, p.Ref.Ref, guestapi.MethodTarOut, p.TarOut, c)
 			}),
 	}
+}
+
+func portsOf(ctx context.Context, s Services, ref string) (api.VMPorts, error) {
+	v, err := s.VMs.Get(ctx, ref)
+	if err != nil {
+		return api.VMPorts{}, err
+	}
+	found, err := askGuest[guestapi.Ports](ctx, s, string(v.ID), guestapi.MethodPorts, nil)
+	if err != nil {
+		return api.VMPorts{}, err
+	}
+	return portsOut(v, found.Ports), nil
 }
 
 func askGuest[R any](ctx context.Context, s Services, ref, method string, params any) (R, error) {

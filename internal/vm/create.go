@@ -47,6 +47,13 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 	if err := spec.CheckEnv(p.Env); err != nil {
 		return err
 	}
+	if err := spec.CheckGroup(p.Group); err != nil {
+		return err
+	}
+	ports, err := spec.Publish(p.Publish)
+	if err != nil {
+		return err
+	}
 	if p.AutoStopMS != nil && *p.AutoStopMS < 0 {
 		return errkind.New(api.KindInvalid, "a VM cannot be stopped %d ms before it is used", -*p.AutoStopMS)
 	}
@@ -54,6 +61,9 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 		driver, err := s.driver(p.VMM)
 		if err == nil {
 			err = preflight.Refuse(driver.Features().Unfit)
+		}
+		if err == nil {
+			err = s.cfg.Ports.Check("", ports)
 		}
 		if err != nil {
 			return err // before an image is built for nothing
@@ -184,10 +194,13 @@ func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporte
 		VMM: cmp.Or(p.VMM, "auto"), Init: cmp.Or(guestapi.InitMode(p.Init), image.Init, guestapi.InitAgent),
 		VCPU: cmp.Or(p.VCPU, d.VCPU), MemMiB: cmp.Or(p.MemMiB, d.MemMiB),
 		RootSize: cmp.Or(p.RootSize, d.RootSize, image.RootSize), WorkSize: cmp.Or(p.DiskSize, d.WorkSize, image.WorkSize),
-		NAT: d.NAT, Env: p.Env, Cloner: d.Cloner, Ephemeral: p.Ephemeral,
+		NAT: d.NAT, Group: p.Group, Env: p.Env, Cloner: d.Cloner, Ephemeral: p.Ephemeral,
 	}
 	if p.NAT != nil {
 		want.NAT = *p.NAT
+	}
+	if want.Publish, err = spec.Publish(p.Publish); err != nil {
+		return want, err
 	}
 	want.AutoStop = spec.Duration(p.AutoStopMS)
 	if want.RootSize < image.RootSize || want.WorkSize < image.WorkSize {
@@ -214,9 +227,10 @@ func (s *Service) kernel(ctx context.Context, ref string, r opstate.Reporter) (b
 // nameTries is how many random names are tried before giving up; with thousands of names two in a row rarely collide.
 const nameTries = 20
 
-// reserve writes the VM's record, which takes its name and id.
+// reserve writes the VM's record, which takes its name, id and address.
 func (s *Service) reserve(ctx context.Context, name string, want banger.Spec) (banger.VM, error) {
-	vm := banger.VM{ID: banger.NewID[banger.VMID](), Name: name, State: banger.Created, Pending: true, Created: time.Now().UTC()}
+	vm := banger.VM{ID: banger.NewID[banger.VMID](), Name: name, State: banger.Created, Pending: true, Created: time.Now().UTC(),
+		Network: s.cfg.Defaults.Network}
 	vm.LastUsed = vm.Created
 	var err error
 	if vm.Spec, err = spec.Identify(want, vm.ID); err != nil {

@@ -20,6 +20,7 @@ import (
 	"github.com/banger-vm/banger/internal/disk/sparse"
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/guest/guesttest"
+	"github.com/banger-vm/banger/internal/hostnet/publish"
 	"github.com/banger-vm/banger/internal/initramfs"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/store"
@@ -89,6 +90,8 @@ func (h *house) open(points string) {
 	}
 	log := slog.New(slog.DiscardHandler)
 	drivers := map[string]vmm.Driver{fake.Name: h.host.Driver()}
+	ports := publish.New(func(id banger.VMID) func() { return h.vms.Use(context.Background(), string(id)) }, log)
+	h.t.Cleanup(ports.CloseAll)
 	chain := capability.NewChain([]capability.Capability{
 		&capabilities.Disks{Cloners: map[string]disk.Cloner{"copy": sickly{sparse.New(), &h.sick}}},
 		capabilities.UserNIC{},
@@ -96,11 +99,12 @@ func (h *house) open(points string) {
 		&capabilities.Boot{Builder: initramfs.New(filepath.Join(h.dir, "cache"), h.file("agent", 100))},
 		&capabilities.Machine{Drivers: drivers},
 		&capabilities.Agent{Log: log},
+		capabilities.Ports{Open: ports},
 	}, set, log)
 	h.steps = chain.Steps()
 	h.ops = opstate.New(h.store, log)
 	h.vms = vm.New(vm.Config{
-		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Points: set,
+		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Ports: ports, Points: set,
 		Ops: h.ops, Dirs: dirs(h.dir), HostCPUs: 2, Log: log,
 		Defaults: vm.Defaults{VCPU: 1, MemMiB: 256, NAT: true, Cloner: "copy", AutoStop: h.idleAfter},
 	})

@@ -17,6 +17,7 @@ package vm
 import (
 	"context"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -58,6 +59,12 @@ type Kernels interface {
 	EnsureDefault(ctx context.Context, r opstate.Reporter) (banger.Kernel, error)
 }
 
+// Ports are the ports that are published on the host.
+type Ports interface {
+	// Check says whether a VM could have these ports now. Those that it has count as free.
+	Check(id banger.VMID, ports []banger.Publish) error
+}
+
 // Defaults fill in what a request leaves out. Sizes are bytes; zero is the image's.
 type Defaults struct {
 	Image    string
@@ -67,6 +74,7 @@ type Defaults struct {
 	RootSize int64
 	WorkSize int64
 	NAT      bool
+	Network  netip.Prefix  // the bridge's, in which new VMs get an address; zero: none
 	Cloner   string        // name of the disk cloner for new VMs
 	AutoStop time.Duration // how long a VM may run unused; 0: for ever
 }
@@ -87,6 +95,7 @@ type Config struct {
 	Drivers  map[string]vmm.Driver // by name
 	Auto     string                // the driver that "auto" means
 	Chain    *capability.Chain
+	Ports    Ports
 	Points   failpoint.Set // for the steps that are not the chain's: see Steps
 	Ops      *opstate.Registry
 	Dirs     Dirs

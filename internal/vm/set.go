@@ -39,6 +39,9 @@ func (s *Service) Set(ctx context.Context, p api.VMSet, r opstate.Reporter) (ban
 			"add --restart, which stops it, changes it and starts it again; or stop it first")
 	}
 	if restart {
+		if err := s.cfg.Ports.Check(vm.ID, next.Publish); err != nil {
+			return vm, fmt.Errorf("set vm %q: %w", vm.Name, err)
+		}
 		if err := s.stopLocked(ctx, vm, 0, "", r); err != nil {
 			return vm, fmt.Errorf("set vm %q: %w", vm.Name, err)
 		}

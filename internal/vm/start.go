@@ -75,7 +75,7 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 	if err := s.cfg.Chain.Check(ctx, run); err != nil {
 		return err
 	}
-	if run.VM, err = s.setState(ctx, vm.ID, banger.Starting, nil); err != nil {
+	if run.VM, err = s.setState(ctx, vm.ID, banger.Starting, s.enterNetwork); err != nil {
 		return err
 	}
 	begun := time.Now()
@@ -101,6 +101,9 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 	s.log.Info("vm started", "vm", vm.Name, "engine", run.Machine.Handle().Engine, "took", time.Since(begun))
 	return nil
 }
+
+// enterNetwork gives a VM an address in the host's network as it is now: the mode may have changed since the VM was made.
+func (s *Service) enterNetwork(vm *banger.VM) { vm.Network = s.cfg.Defaults.Network }
 
 // startFailed puts a VM whose start was undone back: one that never ran is as created, any other stopped.
 func (s *Service) startFailed(ctx context.Context, vm banger.VM, cause error) error {

@@ -2,6 +2,7 @@ package vmcmd
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -53,6 +54,8 @@ type setOptions struct {
 	p                  api.VMSet
 	memory, root, disk app.SizeFlag
 	nat                bool
+	group              string
+	publish            []string
 	autoStop           AutoStopFlag
 	env                []string
 }
@@ -67,6 +70,7 @@ func NewSet(a *app.App) *cobra.Command {
 starts. The name and --auto-stop change at once.`,
 		Example: `  banger vm set web --memory 4G --vcpu 2 --restart
   banger vm set web --disk-size 40G
+  banger vm set web --publish 8080:80 --group shop --restart
   banger vm set web --env TOKEN --unset-env DEBUG --restart
   banger vm set web db --auto-stop 2h`,
 		ValidArgsFunction: a.CompleteVMs(-1),
@@ -82,6 +86,8 @@ starts. The name and --auto-stop change at once.`,
 	f.Var(&o.disk, "disk-size", "size of the work disk at /root, at least what it has")
 	f.Var(&o.root, "root-size", "size of the root disk, at least what it has")
 	f.BoolVar(&o.nat, "nat", true, "whether the guest reaches the network outside")
+	f.StringVar(&o.group, "group", "", "VMs of one group reach each other, in mode bridge; empty: none")
+	f.StringArrayVarP(&o.publish, "publish", "p", nil, "[HOSTIP:]PORT:GUESTPORT, in place of all that were published; empty: none (repeatable)")
 	f.StringArrayVarP(&o.env, "env", "e", nil, "NAME=VALUE, or NAME for your own value, to add or replace (repeatable)")
 	f.StringArrayVar(&o.p.UnsetEnv, "unset-env", nil, "`name` of a variable to remove (repeatable)")
 	f.Var(&o.autoStop, "auto-stop", "stop a VM when nobody has used it for so long, such as 30m; never; or default")
@@ -102,6 +108,13 @@ func runSet(ctx context.Context, o *setOptions, cmd *cobra.Command) error {
 	}
 	if f.Changed("nat") {
 		o.p.NAT = &o.nat
+	}
+	if f.Changed("group") {
+		o.p.Group = &o.group
+	}
+	if f.Changed("publish") {
+		ports := slices.DeleteFunc(o.publish, func(s string) bool { return s == "" })
+		o.p.Publish = &ports
 	}
 	o.p.MemMiB, o.p.RootSize, o.p.DiskSize, o.p.AutoStopMS = int(o.memory>>20), int64(o.root), int64(o.disk), o.autoStop.ms
 	var err error

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/banger-vm/banger/api"
-	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/client"
 	"github.com/banger-vm/banger/internal/cli/app"
 )
@@ -144,7 +144,8 @@ func NewPorts(a *app.App) *cobra.Command {
 	o := &lookOptions{app: a}
 	cmd := &cobra.Command{
 		Use: "ports VM", Short: "List what listens in a VM", Args: app.Args(1, 1, "one VM"),
-		Long:              `List the sockets that listen in a running VM, with the process behind each.`,
+		Long: `List the sockets that listen in a running VM, with the process behind each. URL is where a browser on this host finds a TCP port:
+under the VM's name in mode bridge, else where it is published.`,
 		Example:           `  banger vm ports web`,
 		ValidArgsFunction: a.CompleteVMs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -168,15 +169,17 @@ func runPorts(ctx context.Context, o *lookOptions) error {
 	return app.PrintList(o.app, o.out, ports, portTable())
 }
 
-func portTable() app.Table[guestapi.Port] {
-	return app.Table[guestapi.Port]{
-		Name: func(p guestapi.Port) string { return fmt.Sprint(p.Port) },
-		Columns: []app.Column[guestapi.Port]{
-			{Head: "PORT", Cell: func(p guestapi.Port) string { return fmt.Sprint(p.Port) }},
-			{Head: "NETWORK", Cell: func(p guestapi.Port) string { return p.Network }},
-			{Head: "ADDRESS", Cell: func(p guestapi.Port) string { return p.Address }},
-			{Head: "PID", Cell: func(p guestapi.Port) string { return number(p.PID) }},
-			{Head: "PROCESS", Cell: func(p guestapi.Port) string { return p.Process }},
+func portTable() app.Table[api.VMPort] {
+	return app.Table[api.VMPort]{
+		Name: func(p api.VMPort) string { return fmt.Sprint(p.Port) },
+		Columns: []app.Column[api.VMPort]{
+			{Head: "PORT", Cell: func(p api.VMPort) string { return fmt.Sprint(p.Port) }},
+			{Head: "NETWORK", Cell: func(p api.VMPort) string { return p.Network }},
+			{Head: "ADDRESS", Cell: func(p api.VMPort) string { return p.Address }},
+			{Head: "PID", Cell: func(p api.VMPort) string { return number(p.PID) }},
+			{Head: "PROCESS", Cell: func(p api.VMPort) string { return p.Process }},
+			{Head: "PUBLISHED", Cell: func(p api.VMPort) string { return strings.Join(p.Published, ",") }},
+			{Head: "URL", Cell: func(p api.VMPort) string { return p.URL }},
 		},
 	}
 }

@@ -15,6 +15,8 @@ type Spec struct {
 	vcpu                           int
 	memory, disk, root             app.SizeFlag
 	nat                            bool
+	group                          string
+	publish                        []string
 	autoStop                       AutoStopFlag
 	env                            []string
 	cmd                            *cobra.Command
@@ -34,6 +36,8 @@ func (s *Spec) Flags(a *app.App, cmd *cobra.Command) {
 	f.Var(&s.disk, "disk-size", "size of the work disk at /root, such as 10G (default: the configuration's)")
 	f.Var(&s.root, "root-size", "size of the root disk, such as 4G (default: the image's)")
 	f.BoolVar(&s.nat, "nat", true, "let the guest reach the network outside; --nat=false does not")
+	f.StringVar(&s.group, "group", "", "VMs of one group reach each other, in mode bridge; others do not")
+	f.StringArrayVarP(&s.publish, "publish", "p", nil, "[HOSTIP:]PORT:GUESTPORT, listen on this host (127.0.0.1) for a port of the guest (repeatable)")
 	f.Var(&s.autoStop, "auto-stop", "stop the VM when nobody has used it for so long, such as 30m, or never (default: auto_stop_after of the configuration)")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "NAME=VALUE, or NAME for your own value, set for every command in the guest (repeatable)")
 	cmd.RegisterFlagCompletionFunc("image", app.FlagCompletion(a.CompleteImages(-1)))
@@ -57,6 +61,12 @@ func (s *Spec) Create(a *app.App) (api.VMCreate, error) {
 	if s.memory != 0 && s.memory < 1<<20 {
 		return p, errkind.WithHint(errkind.New(api.KindInvalid, "--memory %s is less than 1M", s.memory.String()),
 			"give a unit, such as --memory 512M")
+	}
+	p.Group, p.Publish = s.group, s.publish
+	for _, text := range s.publish {
+		if _, err := banger.ParsePublish(text); err != nil {
+			return p, err
+		}
 	}
 	if s.cmd.Flags().Changed("nat") {
 		p.NAT = &s.nat

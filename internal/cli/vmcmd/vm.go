@@ -86,7 +86,7 @@ func fields(v api.VM) []app.Field {
 		{Name: "Engine", Value: v.Engine}, {Name: "Init", Value: v.Init}, {Name: "vCPU", Value: fmt.Sprint(v.VCPU)},
 		{Name: "Memory", Value: memory(v)}, {Name: "Root disk", Value: app.Size(v.RootSize)},
 		{Name: "Work disk", Value: app.Size(v.DiskSize)}, {Name: "NAT", Value: fmt.Sprint(v.NAT)},
-		{Name: "Auto-stop", Value: autoStop(v)}, {Name: "Address", Value: v.Address}, {Name: "MAC", Value: v.MAC}, {Name: "Environment", Value: strings.Join(v.Env, "\n")},
+		{Name: "Auto-stop", Value: autoStop(v)}, {Name: "Address", Value: v.Address}, {Name: "Group", Value: v.Group}, {Name: "Published", Value: strings.Join(v.Publish, "\n")}, {Name: "MAC", Value: v.MAC}, {Name: "Environment", Value: strings.Join(v.Env, "\n")},
 		{Name: "Boot id", Value: v.BootID}, {Name: "Created", Value: app.Stamp(v.Created)},
 		{Name: "Started", Value: app.Stamp(v.Started)}, {Name: "Stopped", Value: app.Stamp(v.Stopped)},
 		{Name: "Last used", Value: app.Stamp(v.LastUsed)},

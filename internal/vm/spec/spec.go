@@ -31,6 +31,17 @@ func Change(spec banger.Spec, p api.VMSet) (banger.Spec, error) {
 		spec.NAT = *p.NAT
 	}
 	var err error
+	if p.Group != nil {
+		if err := CheckGroup(*p.Group); err != nil {
+			return spec, err
+		}
+		spec.Group = *p.Group
+	}
+	if p.Publish != nil {
+		if spec.Publish, err = Publish(*p.Publish); err != nil {
+			return spec, err
+		}
+	}
 	if spec.Env, err = mergeEnv(spec.Env, p.Env, p.UnsetEnv); err != nil {
 		return spec, err
 	}
@@ -83,6 +94,27 @@ func CheckEnv(entries []string) error {
 		}
 	}
 	return nil
+}
+
+// CheckGroup checks the name of a group; none is good too.
+func CheckGroup(group string) error {
+	if group == "" {
+		return nil
+	}
+	return banger.CheckName("group", group)
+}
+
+// Publish reads ports to publish.
+func Publish(texts []string) ([]banger.Publish, error) {
+	var out []banger.Publish
+	for _, text := range texts {
+		p, err := banger.ParsePublish(text)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
 }
 
 // Duration is a duration of the wire; nil stays nil.
