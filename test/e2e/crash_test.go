@@ -65,7 +65,7 @@ func TestCrashes(t *testing.T) {
 			t.Errorf("last error %q", why)
 		}
 	})
-	for _, step := range []string{"disks.attach", "nic.attach", "auth.attach", "boot.attach", "machine.attach", "agent.attach"} {
+	for _, step := range []string{"disks.attach", "nic.attach", "auth.attach", "boot.attach", "machine.attach", "agent.attach", "ports.attach"} {
 		for _, at := range []string{step, step + ".done"} {
 			t.Run("a daemon killed at "+at+" of a create leaves nothing, and the same create then succeeds", func(t *testing.T) {
 				h.must(t, "daemon", "stop")

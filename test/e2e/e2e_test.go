@@ -26,6 +26,9 @@ type house struct{ root, bin string }
 var shared house //nolint:gochecknoglobals // TestMain's hand to the tests
 
 func TestMain(m *testing.M) {
+	if at := os.Getenv(worldEnv); at != "" {
+		os.Exit(world(at))
+	}
 	flag.Parse()
 	if testing.Short() {
 		os.Exit(m.Run())
@@ -128,6 +131,14 @@ func guests(t *testing.T) house {
 	return shared
 }
 
+// serveLocally is a guest's shell command that answers on port 80 of its loopback; getPort is a host's that asks port $0.
+const (
+	serveLocally = `nohup perl -MIO::Socket::INET -e 'my $s = IO::Socket::INET->new(LocalAddr => "127.0.0.1", LocalPort => 80, Listen => 9, ReuseAddr => 1);
+		open my $r, ">", "/run/serving"; while (my $c = $s->accept) { my $l = <$c>; print $c "from the guest\n"; close $c }' >/dev/null 2>&1 &
+		until [ -e /run/serving ]; do sleep 0.05; done`
+	getPort = `exec 3<>/dev/tcp/127.0.0.1/$0 && echo hello >&3 && cat <&3`
+)
+
 func TestScripts(t *testing.T) {
 	guests(t)
 	testscript.Run(t, testscript.Params{
@@ -135,6 +146,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("BANGER_ROOT", shared.root)
+			env.Setenv("SERVER", serveLocally)
+			env.Setenv("GET", getPort)
 			for _, v := range []string{"GIT_AUTHOR_NAME", "GIT_COMMITTER_NAME"} {
 				env.Setenv(v, "Ada")
 			}
