@@ -18,19 +18,20 @@ type Ping struct {
 // Info is the result of daemon.info.
 type Info struct {
 	Ping
-	StartedAt string `json:"started_at"`     // RFC 3339
-	Root      string `json:"root,omitempty"` // BANGER_ROOT, empty when that is not set
-	StateDir  string `json:"state_dir"`
-	RunDir    string `json:"run_dir"`
-	CacheDir  string `json:"cache_dir"`
-	Config    string `json:"config"`     // path of the configuration file
-	Log       string `json:"log"`        // path of the daemon's log
-	Running   int    `json:"running"`    // VMs that run
-	VMs       int    `json:"vms"`        // all VMs
-	VMM       string `json:"vmm"`        // what `vmm = "auto"` means on this host, with its accelerator
-	VMMReason string `json:"vmm_reason"` // why that one
-	Cloner    string `json:"cloner"`     // how root disks are made: reflink, qcow2, dmsnap, copy
-	Network   string `json:"network"`    // mode of the network: user or bridge
+	StartedAt     string `json:"started_at"`     // RFC 3339
+	Root          string `json:"root,omitempty"` // BANGER_ROOT, empty when that is not set
+	StateDir      string `json:"state_dir"`
+	RunDir        string `json:"run_dir"`
+	CacheDir      string `json:"cache_dir"`
+	Config        string `json:"config"`         // path of the configuration file
+	Log           string `json:"log"`            // path of the daemon's log
+	Running       int    `json:"running"`        // VMs that run
+	VMs           int    `json:"vms"`            // all VMs
+	VMM           string `json:"vmm"`            // what `vmm = "auto"` means on this host, with its accelerator
+	VMMReason     string `json:"vmm_reason"`     // why that one
+	Cloner        string `json:"cloner"`         // how root disks are made: reflink, qcow2, dmsnap, copy
+	Network       string `json:"network"`        // mode of the network: user or bridge
+	NetworkReason string `json:"network_reason"` // why that one
 }
 
 // Check is one finding of daemon.doctor and daemon.fix. A check that finds several things wrong gives several.

@@ -186,7 +186,7 @@ func TestDaemonStatus(t *testing.T) {
 	d := fakedaemon.Start(t)
 	d.Result(api.MethodInfo, api.Info{Ping: api.Ping{Protocol: 1, Version: "v1.2.3", PID: 77}, StartedAt: "not a time",
 		StateDir: "/s", RunDir: "/r", CacheDir: "/c", Config: "/e/config.toml", Log: "/s/bangerd.log", Running: 1, VMs: 3,
-		VMM: "qemu/tcg", VMMReason: "KVM here is a software variant", Cloner: "qcow2", Network: "user"})
+		VMM: "qemu/tcg", VMMReason: "KVM here is a software variant", Cloner: "qcow2", Network: "user", NetworkReason: "configured"})
 	want := `State:          running
 PID:            77
 Version:        v1.2.3
@@ -197,6 +197,7 @@ VMM:            qemu/tcg
   because:      KVM here is a software variant
 Disk cloner:    qcow2
 Network:        user
+  because:      configured
 State files:    /s
 Sockets:        /r
 Cache:          /c

@@ -29,7 +29,7 @@ func (d *Daemon) newDoctor() *doctor.Doctor {
 		Default: vmm.Spec{
 			VCPU: o.Config.VMDefaults.VCPU, MemMiB: int(o.Config.VMDefaults.Memory >> 20), RunDir: o.Paths.VMRunDir(banger.NewID[banger.VMID]()),
 		},
-		Cloner: d.chooseCloner, Resolver: &net.Resolver{PreferGo: true},
+		Cloner: d.chooseCloner, Resolver: &net.Resolver{PreferGo: true}, Network: d.net.check(),
 		Store: d.store, Images: d.images, Kernels: d.kernels, VMs: d.vms,
 		Leftovers: []doctor.Leftovers{
 			func(ctx context.Context) ([]preflight.Problem, error) {

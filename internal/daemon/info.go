@@ -20,7 +20,7 @@ func (d *Daemon) Info(ctx context.Context) (api.Info, error) {
 		Ping: d.Ping(), StartedAt: d.started.Format(time.RFC3339), Root: p.Root,
 		StateDir: p.State, RunDir: p.Run, CacheDir: p.Cache, Config: p.ConfigFile(), Log: p.DaemonLog(),
 		VMM: d.engine.auto.Features().Engine, VMMReason: d.engine.auto.Features().AccelWhy,
-		Cloner: d.cloner.Name, Network: d.net.choice.Mode,
+		Cloner: d.cloner.Name, Network: d.net.choice.Mode, NetworkReason: d.net.choice.Why,
 	}
 	vms, err := d.vms.List(ctx)
 	for _, v := range vms {

@@ -8,6 +8,7 @@ import (
 	"github.com/banger-vm/banger/internal/capabilities"
 	"github.com/banger-vm/banger/internal/hostnet"
 	"github.com/banger-vm/banger/internal/hostnet/publish"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 )
 
@@ -82,4 +83,12 @@ func (n network) capabilities() []capability.Capability {
 		return []capability.Capability{capabilities.UserNIC{}}
 	}
 	return []capability.Capability{capabilities.BridgeNIC{Net: n.bridge}, capabilities.NAT{Net: n.bridge}, capabilities.DNS{Net: n.bridge}}
+}
+
+// check returns how doctor asks after the network.
+func (n network) check() func(context.Context) (string, []preflight.Problem) {
+	if n.bridge == nil {
+		return nil
+	}
+	return n.bridge.Check
 }

@@ -20,19 +20,22 @@ const lookUp = 12 * time.Second
 // network looks a name up as a user of a guest would: in a guest where one runs, else with the host's name servers, to
 // which those of guests lead.
 func (d *Doctor) network(ctx context.Context) (string, []preflight.Problem) {
-	if !d.cfg.Driver.Features().UserNet {
+	mode, found := "user-mode stack of the VMM", []preflight.Problem(nil)
+	if d.cfg.Network != nil {
+		mode, found = d.cfg.Network(ctx)
+	} else if !d.cfg.Driver.Features().UserNet {
 		return "", []preflight.Problem{{
 			Detail: d.cfg.Driver.Name() + " has no user-mode network", Fix: `use another VMM: set vmm = "auto" in the configuration`,
 		}}
 	}
 	where, err := d.resolve(ctx)
 	if err != nil {
-		return "", []preflight.Problem{{
+		return "", append(found, preflight.Problem{
 			Detail: fmt.Sprintf("names cannot be looked up %s: %v", where, err), Minor: true,
 			Fix: "see that the name servers in the host's /etc/resolv.conf answer: guests are led to them",
-		}}
+		})
 	}
-	return "user-mode stack of the VMM; names can be looked up " + where, nil
+	return mode + "; names can be looked up " + where, found
 }
 
 func (d *Doctor) resolve(ctx context.Context) (where string, err error) {

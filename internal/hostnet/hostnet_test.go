@@ -1,11 +1,16 @@
 package hostnet
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -14,7 +19,9 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/hostnet/bridge"
 	"github.com/banger-vm/banger/internal/hostnet/hostnettest"
+	"github.com/banger-vm/banger/internal/hostnet/nat"
 	"github.com/banger-vm/banger/internal/hostnet/tappool"
+	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -232,4 +239,95 @@ func TestForwardingIsRestoredOnlyIfWeSetIt(t *testing.T) {
 		t.Errorf("switched off what was on before:\n%s", got)
 	}
 	sysctl("0")
+}
+
+func TestCheckFindsWhatOthersChanged(t *testing.T) {
+	hostnettest.Own(t)
+	cfg := config(t)
+	n := open(t, cfg)
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan struct{})
+	go func() { defer close(served); n.Run(ctx) }()
+	look := func(want ...string) {
+		t.Helper()
+		_, found := n.Check(t.Context())
+		var got []string
+		for _, p := range found {
+			got = append(got, p.Detail)
+		}
+		if d := cmp.Diff(want, got); d != "" {
+			t.Errorf("want -, got +:\n%s", d)
+		}
+	}
+	look()
+	nft := func(args ...string) {
+		t.Helper()
+		if out, err := exec.Command("nft", args...).CombinedOutput(); err != nil {
+			t.Fatalf("nft %v: %v\n%s", args, err, out)
+		}
+	}
+	nft("add table ip docker; add chain ip docker FORWARD { type filter hook forward priority 0; policy drop; }")
+	look("the packet filter's chain docker FORWARD drops what it does not know, perhaps guests' packets")
+	nft("delete table ip docker; delete table bridge banger")
+	look("the packet filter has no table bridge banger")
+	must(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0), nat.Remove(cfg.Bridge))
+	look("the packet filter has no table inet banger", "the packet filter has no table bridge banger",
+		"IPv4 forwarding was switched off: guests reach nothing outside")
+	stop()
+	<-served
+	if _, found := n.Check(t.Context()); !strings.Contains(found[len(found)-1].Detail, "the name server of guests does not answer") {
+		t.Errorf("found %+v", found)
+	}
+	must(t, n.Close(false))
+}
+
+// BenchmarkTapTake measures a tap from a pool that has one.
+func BenchmarkTapTake(b *testing.B) {
+	hostnettest.Own(b)
+	br := bridge.Bridge{Name: "banger0", Owner: "test"}
+	index, err := br.Set(netip.MustParsePrefix("10.209.0.0/16"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { br.Remove() }) //nolint:errcheck // Own tells what is left
+	pool := tappool.New(br, index, 8, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); pool.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	id := guestVM(0, "", true).ID
+	for b.Loop() {
+		b.StopTimer()
+		if err := pool.Release(id); err != nil {
+			b.Fatal(err)
+		}
+		for pool.Idle() == 0 {
+			runtime.Gosched()
+		}
+		b.StartTimer()
+		if _, err := pool.Take(id, true); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkFilter100 replaces the packet filter for a hundred guests, half of them in ten groups, in one transaction.
+func BenchmarkFilter100(b *testing.B) {
+	hostnettest.Own(b)
+	f := nat.New("banger0", netip.MustParsePrefix("10.209.0.0/16"))
+	b.Cleanup(func() { nat.Remove("banger0") }) //nolint:errcheck // Own tells what is left
+	guests := map[banger.VMID]nat.Guest{}
+	for i := range 100 {
+		id := banger.VMID(fmt.Sprintf("%012x", i))
+		g := nat.Guest{Tap: tappool.Name(id), MAC: net.HardwareAddr{0x52, 0, 0, 0, 0, byte(i)}, Addr: netip.AddrFrom4([4]byte{10, 209, 1, byte(i)}), NAT: true}
+		if i%2 == 0 {
+			g.Group = fmt.Sprintf("g%d", i%20)
+		}
+		guests[id] = g
+	}
+	for b.Loop() {
+		if err := f.Set(b.Context(), guests); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -112,6 +112,7 @@ func runStatus(ctx context.Context, o *statusOptions) error {
 		{Name: "Protocol", Value: protocol}, {Name: "Since", Value: since},
 		{Name: "VMs", Value: fmt.Sprintf("%d running of %d", i.Running, i.VMs)}, {Name: "VMM", Value: i.VMM},
 		{Name: "  because", Value: i.VMMReason}, {Name: "Disk cloner", Value: i.Cloner}, {Name: "Network", Value: i.Network},
+		{Name: "  because", Value: i.NetworkReason},
 		{Name: "Root", Value: i.Root}, {Name: "State files", Value: i.StateDir}, {Name: "Sockets", Value: i.RunDir},
 		{Name: "Cache", Value: i.CacheDir}, {Name: "Configuration", Value: i.Config}, {Name: "Log", Value: i.Log},
 	})

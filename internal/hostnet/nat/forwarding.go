@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/banger-vm/banger/internal/host"
 )
@@ -15,11 +14,7 @@ const forwardSwitch = "/proc/sys/net/ipv4/ip_forward"
 // Forward lets the host forward IPv4 packets. If it was banger that switched this on, the file at record says so, durably and
 // before the switch is turned, so that [Unforward] turns it back and nothing else does.
 func Forward(record string) error {
-	now, err := os.ReadFile(forwardSwitch)
-	if err != nil {
-		return fmt.Errorf("let the host forward packets: %w", err)
-	}
-	if strings.TrimSpace(string(now)) == "1" {
+	if Forwarding() {
 		return nil
 	}
 	if err := host.WriteFile(record, []byte("banger switched IPv4 forwarding on; it was off\n"), 0o600); err != nil {

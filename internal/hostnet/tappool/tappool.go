@@ -79,6 +79,9 @@ func (p *Pool) whole(name string) bool {
 	return err == nil && link.Attrs().MasterIndex == p.index
 }
 
+// Idle is how many taps wait.
+func (p *Pool) Idle() int { return len(p.idle) }
+
 // Run keeps the pool full until ctx ends. Idle taps stay for the next daemon.
 func (p *Pool) Run(ctx context.Context) {
 	for {
