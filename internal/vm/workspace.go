@@ -5,14 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
 	"time"
 
 	"github.com/banger-vm/banger/api"
-	"github.com/banger-vm/banger/api/frame"
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
@@ -178,29 +176,9 @@ func (s *Service) rescue(ctx context.Context, vm banger.VM) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(receive(f, stream), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(guest.Receive(f, stream), f.Sync(), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(file))
 	}
 	s.log.Info("workspace of an abandoned vm was exported", "vm", vm.Name, "file", file)
 	return s.WorkspaceExported(ctx, string(vm.ID), reply.Status.Tree)
-}
-
-// receive copies the stdout frames of r to w until the exit frame, whose failure it returns.
-func receive(w io.Writer, r io.Reader) error {
-	frames := frame.NewReader(r)
-	for {
-		t, p, err := frames.Next()
-		switch {
-		case err == io.EOF:
-			return io.ErrUnexpectedEOF
-		case err != nil:
-			return err
-		case t == frame.Stdout:
-			if _, err := w.Write(p); err != nil {
-				return err
-			}
-		case t == frame.Exit:
-			return exitError(p)
-		}
-	}
 }
