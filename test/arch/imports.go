@@ -26,7 +26,7 @@ var (
 		"internal/session/...", "internal/doctor/...", "internal/metrics"}
 	contracts = []string{"internal/vm/capability", "internal/vmm", "internal/disk", "internal/guest", "internal/opstate",
 		"internal/preflight"}
-	drivers  = []string{"internal/vmm/qemu/...", "internal/vmm/firecracker/...", "internal/store/..."}
+	drivers  = []string{"internal/vmm/qemu/...", "internal/vmm/firecracker/...", "internal/vmm/vmmproc", "internal/store/..."}
 	adapters = append([]string{"internal/disk/...", "internal/hostnet/...", "internal/initramfs/...", "internal/kernels/bzimage",
 		"internal/kernels/kmod", "internal/vm/vmlock", "internal/workspace/gitcmd"}, drivers...)
 	ground = []string{"api/...", "internal/errkind", "internal/banger", "internal/failpoint", "internal/config", "internal/host",

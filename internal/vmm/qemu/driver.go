@@ -1,13 +1,9 @@
 // Package qemu runs VMs with QEMU's microvm machine: PVH boot, virtio-mmio devices, no firmware to speak of. It needs no
 // hardware virtualization (TCG) and no privilege (user-mode network).
 //
-// A machine is one qemu process in a session of its own and, where the host lets us, a control group of its own, named after the
-// VM. No limit is set in the group: it keeps the machine out of its daemon's unit, and is how a machine is found and ended as a
-// whole. It is born there, so a crash at any moment leaves a group that is in use or empty; host.Cgroup.Sweep removes empty ones.
-//
-// What it leaves in the VM's directories: console.log and vmm.log (bounded, see [keeper]), and in the run directory agent.sock,
-// the control channel, qmp.sock, by which QEMU tells how the guest ended, and qemu.pid. QEMU removes the pid file when it ends in
-// good order; so one that is left tells a crash to a daemon that heard nothing.
+// A machine is one qemu process, see package vmmproc. What it leaves in the VM's directories: console.log and vmm.log, and in the
+// run directory agent.sock, the control channel, qmp.sock, by which QEMU tells how the guest ended, and qemu.pid. QEMU removes the
+// pid file when it ends in good order; so one that is left tells a crash to a daemon that heard nothing.
 //
 // A machine does not need its QMP connection: it is made when the machine starts or is adopted, one goroutine listens on it,
 // and when it is lost the verdict on the end rests on other evidence, see [evidence].
@@ -25,11 +21,11 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/vmm/vmmproc"
 )
 
 // Name is the driver's name.
@@ -60,7 +56,7 @@ type Driver struct {
 	tscKHz  int
 	accel   accel
 	defects []preflight.Problem // why no machine can be started at all
-	logs    *keeper
+	home    *vmmproc.Home
 	// serveWithin is the constant, but for tests.
 	serveWithin time.Duration
 }
@@ -70,7 +66,7 @@ func New(ctx context.Context, cfg Config) *Driver {
 	if cfg.Binary == "" {
 		cfg.Binary = "qemu-system-x86_64"
 	}
-	d := &Driver{cfg: cfg, tscKHz: tscKHz(), logs: newKeeper(), serveWithin: serveWithin}
+	d := &Driver{cfg: cfg, tscKHz: tscKHz(), home: vmmproc.NewHome(Name, cfg.Group, cfg.Log), serveWithin: serveWithin}
 	d.findBinary(ctx)
 	d.accel = chooseAccel(ctx, cfg)
 	if d.accel.defect != nil {
@@ -158,9 +154,6 @@ func (d *Driver) Features() vmm.Features {
 	}
 }
 
-// maxSocketPath is the longest path that fits a Unix socket address (unix(7)).
-const maxSocketPath = 107
-
 // Check implements vmm.Driver.
 func (d *Driver) Check(_ context.Context, s vmm.Spec) []preflight.Problem {
 	found := slices.Clone(d.defects)
@@ -173,8 +166,8 @@ func (d *Driver) Check(_ context.Context, s vmm.Spec) []preflight.Problem {
 	if n := runtime.NumCPU(); s.VCPU < 1 || s.VCPU > n {
 		add(fmt.Sprintf("ask for 1 to %d", n), "%d vCPUs on a host with %d", s.VCPU, n)
 	}
-	if path := agentSocket(s.RunDir); len(path) > maxSocketPath {
-		add("set BANGER_ROOT to a shorter directory", "the socket path %s is longer than %d bytes", path, maxSocketPath)
+	if path := agentSocket(s.RunDir); len(path) > vmmproc.MaxSocketPath {
+		add("set BANGER_ROOT to a shorter directory", "the socket path %s is longer than %d bytes", path, vmmproc.MaxSocketPath)
 	}
 	files := []string{s.Kernel, s.Initrd}
 	for _, disk := range s.Disks {
@@ -215,6 +208,3 @@ func tscKHz() int {
 	}
 	return int(rate / 2 * 1000)
 }
-
-// group returns the control group of a VM's machine.
-func (d *Driver) group(id banger.VMID) host.Cgroup { return d.cfg.Group.Child(string(id)) }

@@ -5,10 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/qemu/qmp"
+	"github.com/banger-vm/banger/internal/vmm/vmmproc"
 )
 
 // evidence is what is known of the end of a machine. What QEMU said comes first. Where it said nothing (it was killed, or nobody
@@ -26,7 +26,7 @@ func gather(h vmm.Handle, told qmp.Reason, killed bool, status *os.ProcessState)
 	_, err := os.Stat(pidFile(h.RunDir))
 	return evidence{
 		told: told, killed: killed, status: status, pidFile: err == nil,
-		console: tailOf(filepath.Join(h.Dir, vmm.ConsoleLog), 16<<10), log: tailOf(filepath.Join(h.Dir, vmm.VMMLog), 1<<10),
+		console: vmmproc.Tail(filepath.Join(h.Dir, vmm.ConsoleLog), 16<<10), log: vmmproc.Tail(filepath.Join(h.Dir, vmm.VMMLog), 1<<10),
 	}
 }
 
@@ -37,7 +37,7 @@ func (e evidence) verdict() vmm.Exit {
 	if reason == "" && e.orderly() {
 		reason = e.guess()
 	}
-	panicked := after(e.console, panicMark)
+	panicked := vmmproc.PanicIn(e.console)
 	switch {
 	case reason == qmp.GuestShutdown:
 		return vmm.Exit{Reason: "guest powered off", Clean: true}
@@ -48,11 +48,11 @@ func (e evidence) verdict() vmm.Exit {
 	case e.killed:
 		return vmm.Exit{Reason: "killed"}
 	case reason == qmp.HostSignal:
-		return vmm.Exit{Reason: "qemu was told by a signal to end" + colon(e.log)}
+		return vmm.Exit{Reason: "qemu was told by a signal to end" + vmmproc.Colon(e.log)}
 	case reason != "":
 		return vmm.Exit{Reason: fmt.Sprintf("qemu shut down: %s", reason)}
 	}
-	return vmm.Exit{Reason: e.crash() + colon(e.log)}
+	return vmm.Exit{Reason: vmmproc.Crash(Name, e.status, e.log)}
 }
 
 // orderly reports whether QEMU ended by its own will and without a complaint.
@@ -63,47 +63,16 @@ func (e evidence) orderly() bool {
 	return !e.pidFile && !e.killed // who kills and hears nothing has killed
 }
 
-// What kernel and QEMU print when they end (kernel/panic.c and kernel/reboot.c of Linux, softmmu/runstate.c of QEMU).
-const (
-	panicMark  = "Kernel panic - not syncing: "
-	rebootMark = "reboot: Restarting system"
-	signalMark = "terminating on signal "
-)
+// signalMark is what QEMU prints when a signal ends it (softmmu/runstate.c).
+const signalMark = "terminating on signal "
 
 // guess is what QEMU would have said, from the logs.
 func (e evidence) guess() qmp.Reason {
 	switch {
 	case strings.Contains(e.log, signalMark):
 		return qmp.HostSignal
-	case strings.Contains(e.console, panicMark) || strings.Contains(e.console, rebootMark):
+	case vmmproc.PanicIn(e.console) != "" || vmmproc.RebootIn(e.console):
 		return qmp.GuestReset
 	}
 	return qmp.GuestShutdown
-}
-
-func (e evidence) crash() string {
-	if e.status == nil {
-		return "qemu crashed or was killed"
-	}
-	if ws, ok := e.status.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return fmt.Sprintf("qemu was killed by signal %d (%s)", int(ws.Signal()), ws.Signal())
-	}
-	return "qemu ended with " + e.status.String()
-}
-
-// after returns the rest of the line that follows the last mark in text.
-func after(text, mark string) string {
-	i := strings.LastIndex(text, mark)
-	if i < 0 {
-		return ""
-	}
-	line, _, _ := strings.Cut(text[i+len(mark):], "\n")
-	return strings.TrimSpace(line)
-}
-
-func colon(text string) string {
-	if text == "" {
-		return ""
-	}
-	return ": " + text
 }

@@ -2,6 +2,7 @@ package qemu
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +12,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/vmm/vmmproc"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,6 +30,11 @@ func testGroup(t *testing.T) host.Cgroup {
 		}
 	})
 	return group
+}
+
+// homeIn is a home of machines whose groups are in group.
+func homeIn(group host.Cgroup) *vmmproc.Home {
+	return vmmproc.NewHome(Name, group, slog.New(slog.DiscardHandler))
 }
 
 func TestFaults(t *testing.T) {
@@ -50,7 +57,7 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		d := emulating(t, program(t, current+"echo $$ >"+fifo+"; exec sleep 1000"))
-		d.cfg.Group = testGroup(t)
+		d.home = homeIn(testGroup(t))
 		ctx, cancel := context.WithCancel(t.Context())
 		pids := make(chan string)
 		go func() {
@@ -78,7 +85,7 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("a QEMU that never serves does not hold up a start without a deadline", func(t *testing.T) {
 		d := emulating(t, program(t, current+"exec sleep 1000"))
-		d.serveWithin, d.cfg.Group = 0, testGroup(t) // which goes with its last process
+		d.serveWithin, d.home = 0, homeIn(testGroup(t)) // which goes with its last process
 		_, err := d.Start(t.Context(), anySpec(t))
 		if !errkind.Is(err, api.KindTimeout) || !strings.Contains(errkind.Hint(err), "--source vmm") {
 			t.Errorf("got %v of kind %s, hint %q", err, errkind.Of(err), errkind.Hint(err))
@@ -92,7 +99,7 @@ func TestFaults(t *testing.T) {
 		spec := anySpec(t)
 		pidFile := filepath.Join(spec.Dir, "pid")
 		d := emulating(t, program(t, current+"sleep 1000 & echo $! >"+pidFile+"; exit 1"))
-		d.cfg.Group = group
+		d.home = homeIn(group)
 		refused(t, d, spec, "exit status 1", "QEMU's own")
 		b, err := os.ReadFile(pidFile)
 		if err != nil {
@@ -108,7 +115,7 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("a host that refuses to start programs in control groups runs machines without", func(t *testing.T) {
 		d := emulating(t, program(t, current+"echo it ran >&2; exit 1"))
-		d.cfg.Group = host.Cgroup(t.TempDir()) // a directory, and no group
+		d.home = homeIn(host.Cgroup(t.TempDir())) // a directory, and no group
 		refused(t, d, anySpec(t), "it ran", "QEMU's own")
 	})
 }

@@ -45,11 +45,11 @@ func (m *machine) Halted() (why string, changed <-chan struct{}) {
 // halted notes that the guest stands still, and has it go on when there is room, for as long as conn is open.
 func (m *machine) halted(conn net.Conn) {
 	why := fmt.Sprintf("the guest is halted because the host's disk is full; it goes on by itself when %d MiB are free below %s",
-		roomToGoOn>>20, m.handle.Dir)
+		roomToGoOn>>20, m.Handle().Dir)
 	if !m.setHalt(why) {
 		return
 	}
-	m.driver.cfg.Log.Warn("guest halted: the disk is full", "id", m.handle.ID, "dir", m.handle.Dir)
+	m.driver.cfg.Log.Warn("guest halted: the disk is full", "id", m.Handle().ID, "dir", m.Handle().Dir)
 	go m.goOn(conn)
 }
 
@@ -58,14 +58,14 @@ func (m *machine) goOn(conn net.Conn) {
 	defer tick.Stop()
 	_, changed := m.Halted()
 	for {
-		if room(m.handle.Dir) >= roomToGoOn && qmp.Cont(conn) != nil {
+		if room(m.Handle().Dir) >= roomToGoOn && qmp.Cont(conn) != nil {
 			return // the connection has ended: the next listener sees the status
 		}
 		select {
 		case <-tick.C:
 		case <-changed:
 			return
-		case <-m.exited:
+		case <-m.Exited():
 			return
 		}
 	}
@@ -74,7 +74,7 @@ func (m *machine) goOn(conn net.Conn) {
 // resumed notes that the guest goes on. If the disk is full again, QEMU says so again.
 func (m *machine) resumed() {
 	if m.setHalt("") {
-		m.driver.cfg.Log.Info("guest goes on: there is room on the disk", "id", m.handle.ID)
+		m.driver.cfg.Log.Info("guest goes on: there is room on the disk", "id", m.Handle().ID)
 	}
 }
 

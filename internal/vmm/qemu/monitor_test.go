@@ -99,7 +99,7 @@ func testMonitor(t *testing.T, d *Driver, spec func(*testing.T) vmm.Spec) {
 	t.Run("QEMU that is told to end by a signal is no guest that powered off", func(t *testing.T) {
 		m := startReal(t, d, spec(t))
 		tell(t, m, "echo up") // QEMU takes the signal when its main loop runs
-		if err := unix.Kill(m.handle.PID, unix.SIGTERM); err != nil {
+		if err := unix.Kill(m.Handle().PID, unix.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
 		if e := exitOf(t, m); e.Clean || !strings.Contains(e.Reason, "told by a signal to end: ") {
@@ -108,9 +108,9 @@ func testMonitor(t *testing.T, d *Driver, spec func(*testing.T) vmm.Spec) {
 	})
 	t.Run("a machine is found by its directories where a crash came before its handle was stored", func(t *testing.T) {
 		m := startReal(t, d, spec(t))
-		h, err := d.Find(t.Context(), m.handle.ID, m.handle.Dir, m.handle.RunDir)
-		if err != nil || fmt.Sprint(h) != fmt.Sprint(m.handle) {
-			t.Fatalf("found %+v, %v; want %+v", h, err, m.handle)
+		h, err := d.Find(t.Context(), m.Handle().ID, m.Handle().Dir, m.Handle().RunDir)
+		if err != nil || fmt.Sprint(h) != fmt.Sprint(m.Handle()) {
+			t.Fatalf("found %+v, %v; want %+v", h, err, m.Handle())
 		}
 		adopted, err := d.Adopt(t.Context(), h)
 		if err != nil {

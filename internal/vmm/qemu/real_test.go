@@ -17,6 +17,7 @@ import (
 	"github.com/banger-vm/banger/internal/store"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/boottest"
+	"github.com/banger-vm/banger/internal/vmm/vmmproc"
 	"github.com/banger-vm/banger/internal/vmm/vmmtest"
 	"golang.org/x/sys/unix"
 )
@@ -111,9 +112,9 @@ func left(_ *testing.T, h vmm.Handle) []string {
 	if start, err := host.StartTime(h.PID); err == nil && start == h.StartTime {
 		found = append(found, "process")
 	}
-	if group := h.Extra[cgroupKey]; group != "" {
-		if _, err := os.Stat(group); err == nil {
-			found = append(found, group)
+	if group := vmmproc.GroupOf(h); group != "" {
+		if _, err := os.Stat(string(group)); err == nil {
+			found = append(found, string(group))
 		}
 	}
 	return found

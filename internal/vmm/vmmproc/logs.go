@@ -1,4 +1,4 @@
-package qemu
+package vmmproc
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
@@ -16,9 +17,9 @@ const (
 	keepEvery = 5 * time.Second
 )
 
-// keeper keeps the logs of all live machines bounded: QEMU appends to them for as long as the guest prints. A full log is copied
-// over the one put aside before and emptied; QEMU, which opened it for appending, goes on at its beginning, so what it writes
-// between copy and emptying is lost. QEMU cannot change to a new file, and a pipe through the daemon would end with it.
+// keeper keeps the logs of all live machines bounded: a VMM writes to them for as long as the guest prints. A full log is copied
+// over the one put aside before and emptied; a VMM that appends to it goes on at its beginning, and what it writes between copy
+// and emptying is lost. A VMM cannot change to a new file, and a pipe through the daemon would end with it.
 //
 // One goroutine looks at the sizes of all logs every few seconds, while there are any. Without a daemon nothing is bounded.
 type keeper struct {
@@ -69,7 +70,8 @@ func (k *keeper) look() bool {
 	k.running = len(paths) > 0
 	k.mu.Unlock()
 	for _, path := range paths {
-		if st, err := os.Stat(path); err == nil && st.Size() > maxLog {
+		// A VMM that does not append leaves a hole where the log was emptied, so what counts is what is on disk.
+		if n, err := host.Allocated(path); err == nil && n > maxLog {
 			putAside(path) //nolint:errcheck // the next look tries again
 		}
 	}
@@ -99,8 +101,8 @@ func tail(f *os.File, n int64) io.Reader {
 	return io.LimitReader(f, n)
 }
 
-// tailOf returns the last n bytes of the text at path, trimmed; nothing when it cannot be read.
-func tailOf(path string, n int64) string {
+// Tail returns the last n bytes of the text at path, trimmed; nothing when it cannot be read.
+func Tail(path string, n int64) string {
 	f, err := os.Open(path)
 	if err != nil {
 		return ""

@@ -1,4 +1,4 @@
-package qemu
+package vmmproc
 
 import (
 	"os"
@@ -20,6 +20,14 @@ func size(t *testing.T, path string) int64 {
 	return st.Size()
 }
 
+// fill writes as many bytes as make a log full.
+func fill(t *testing.T, f *os.File) {
+	t.Helper()
+	if _, err := f.Write(make([]byte, maxLog+1)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestLogsAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -29,9 +37,7 @@ func TestLogsAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer guest.Close()
-		if err := guest.Truncate(maxLog); err != nil {
-			t.Fatal(err)
-		}
+		fill(t, guest)
 		if _, err := guest.WriteString("the last line"); err != nil {
 			t.Fatal(err)
 		}
@@ -61,9 +67,8 @@ func TestLogsAreBounded(t *testing.T) {
 
 		k.drop(full, small)
 		look()
-		if err := guest.Truncate(2 * maxLog); err != nil {
-			t.Fatal(err)
-		}
+		fill(t, guest)
+		fill(t, guest)
 		k.keep(full)
 		look()
 		if got := size(t, full); got != 0 {
@@ -71,5 +76,32 @@ func TestLogsAreBounded(t *testing.T) {
 		}
 		k.drop(full)
 		look() // the goroutine ends; the test would fail if it were left
+	})
+}
+
+func TestALogThatIsNotAppendedToIsPutAsideOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "log")
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		fill(t, f)
+		k := newKeeper()
+		k.keep(path)
+		<-time.After(keepEvery)
+		synctest.Wait()
+		if _, err := f.WriteString("goes on behind a hole"); err != nil {
+			t.Fatal(err)
+		}
+		before := size(t, path)
+		<-time.After(keepEvery)
+		synctest.Wait()
+		if got := size(t, path); got != before || got <= maxLog {
+			t.Errorf("the log has %d bytes, had %d", got, before)
+		}
+		k.drop(path)
+		<-time.After(keepEvery)
 	})
 }
