@@ -3,7 +3,7 @@
 //
 // # Control channel
 //
-// One byte stream that needs no network: a virtio-serial port named [PortName], or vsock. The host opens it with a
+// One byte stream that needs no network: a virtio-serial port named [PortName], or vsock on [VsockPort]. The host opens it with a
 // handshake (package internal/guest), then both sides run yamux on it, the host as yamux's client. The host opens a yamux
 // stream for each call: a JSON-RPC 2.0 request line, the agent's response line, and for the stream methods frames or raw
 // bytes after it, as in package api. Either side may serve many streams at once.
@@ -17,6 +17,13 @@ import (
 
 // PortName is the name of the virtio-serial port of the control channel, as in /sys/class/virtio-ports/*/name.
 const PortName = "dev.banger.agent"
+
+// VsockPort is where the agent listens on vsock. It is below 1024, so that only root of the guest could take it before the agent.
+const VsockPort = 1000
+
+// PowerOffRestart is the command with which the agent restarts a machine that cannot power off (LINUX_REBOOT_CMD_RESTART2 of
+// reboot(2)). The kernel prints it on the console, which tells such a power-off from a reboot.
+const PowerOffRestart = "power-off"
 
 // SSHPort is the port of the agent's SSH server inside the guest, where nothing else has it.
 const SSHPort = 22

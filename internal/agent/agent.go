@@ -98,24 +98,24 @@ func (m *milestone) isReached() bool {
 	}
 }
 
-// portWait is how long the control port may take to appear: its driver finds it by messages with the VMM.
-const portWait = 5 * time.Second
+// controlWait is how long the control channel may take to appear: a port's driver finds it by messages with the VMM.
+const controlWait = 5 * time.Second
 
-// openControl opens the port of the control channel, with a short back-off while it is not there yet.
-func openControl() (*control.Port, error) {
-	deadline := time.Now().Add(portWait)
+// openControl opens the control channel, with a short back-off while it is not there yet.
+func openControl() (control.Channel, error) {
+	deadline := time.Now().Add(controlWait)
 	for pause := 500 * time.Microsecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		p, err := control.OpenPort(guestapi.PortName)
+		c, err := control.Open()
 		if err == nil || !errkind.Is(err, api.KindNotFound) || time.Now().After(deadline) {
-			return p, err
+			return c, err
 		}
 		time.Sleep(pause)
 	}
 }
 
-// serve answers the host until ctx ends. It opens the port at once and looks at the guest's root only when that is there.
+// serve answers the host until ctx ends. It opens the channel at once and looks at the guest's root only when that is there.
 func (a *Agent) serve(ctx context.Context) error {
-	port, err := openControl()
+	channel, err := openControl()
 	if err != nil {
 		return err
 	}
@@ -134,7 +134,7 @@ func (a *Agent) serve(ctx context.Context) error {
 			return h(ctx, c)
 		}
 	}
-	return control.ServePort(ctx, port, handlers, a.log)
+	return channel.Serve(ctx, handlers, a.log)
 }
 
 // begin says that the guest is there, and makes it whole.

@@ -86,8 +86,9 @@ func refuse(facts map[string]string, haveModules bool) error {
 
 // bootModules are what a guest loads before it reaches its root: disks, file system, network, entropy, control channel.
 // Vital ones must exist, as files or in the kernel. Those of pci are loaded only where the VMM's devices are on PCI, as on
-// QEMU's q35. Every one costs each start some 10 ms under TCG, so what can wait until the module tree is mounted, vsock too,
-// is not among them.
+// QEMU's q35. Every one costs each start some 10 ms under TCG, so what can wait until the module tree is mounted is not among
+// them, and the agent loads vsock's only where there is such a device.
 func bootModules() (vital, welcome, pci []string) {
-	return []string{"virtio_mmio", "virtio_blk", "ext4", "virtio_net"}, []string{"virtio_rng", "virtio_console"}, []string{"virtio_pci"}
+	return []string{"virtio_mmio", "virtio_blk", "ext4", "virtio_net"},
+		[]string{"virtio_rng", "virtio_console", "vmw_vsock_virtio_transport"}, []string{"virtio_pci"}
 }

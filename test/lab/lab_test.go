@@ -164,7 +164,7 @@ func (l *lab) bring(t *testing.T) {
 	t.Helper()
 	base := l.must(t, "kernel", "show", "--format", "{{.Dir}}", l.must(t, "kernel", "list", "--quiet"))
 	k := banger.Kernel{ID: "000000000000", Base: filepath.Join(base, "boot"), BootModules: bootModules()}
-	initrd := boottest.Initrd(t, k, "../../internal/vmm/qemu/testdata/guest", guestapi.BootConfig{Name: "suite"})
+	initrd := boottest.Initrd(t, k, "../../internal/vmm/vmmtest/testdata/guest", guestapi.BootConfig{Name: "suite"})
 	l.must(t, "exec", vmName, "--", "mkdir", guestAt)
 	l.must(t, "cp", filepath.Join(base, "vmlinux"), vmName+":"+guestAt+"/vmlinux")
 	l.must(t, "cp", filepath.Join(base, "boot"), vmName+":"+guestAt+"/boot")

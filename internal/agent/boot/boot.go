@@ -14,11 +14,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/agent/control"
 	"github.com/banger-vm/banger/internal/agent/facts"
 	"github.com/banger-vm/banger/internal/agent/mounts"
 )
@@ -64,9 +66,14 @@ func Load(j *facts.Journal) (guestapi.BootConfig, error) {
 	return cfg, nil
 }
 
-// LoadModules loads the modules of the initramfs that cfg names.
+// LoadModules loads the modules of the initramfs that cfg names; those of vsock, which come after those of the bus, only where
+// there is such a device.
 func LoadModules(cfg guestapi.BootConfig, j *facts.Journal) error {
+	hasVsock := sync.OnceValue(control.HasVsock)
 	for _, path := range cfg.Modules {
+		if strings.Contains(filepath.Base(path), "vsock") && !hasVsock() {
+			continue
+		}
 		if err := loadModule(path); err != nil {
 			return &StepError{"load module " + path, err}
 		}

@@ -85,13 +85,13 @@ type portAddr string
 func (portAddr) Network() string  { return "virtio-serial" }
 func (a portAddr) String() string { return string(a) }
 
-// keepOpen hides the port's Close from Serve: the port is opened once and serves every host.
+// keepOpen hides the port's Close from [Serve]: the port is opened once and serves every host.
 type keepOpen struct{ *Port }
 
 func (k keepOpen) Close() error { return k.SetDeadline(time.Unix(1, 0)) }
 
-// ServePort serves the hosts that open the port's other end, until ctx ends.
-func ServePort(ctx context.Context, p *Port, handlers map[string]call.Handler, log *slog.Logger) error {
+// Serve implements Channel.
+func (p *Port) Serve(ctx context.Context, handlers map[string]call.Handler, log *slog.Logger) error {
 	for {
 		if err := p.WaitHost(ctx); err != nil {
 			return err

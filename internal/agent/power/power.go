@@ -13,9 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/agent/mounts"
 )
 
@@ -98,21 +100,34 @@ func processes(proc string) []process {
 // Off ends the machine. It does not return.
 //
 // Where the platform has an ACPI soft-off, that is used: the VMM then sees a shutdown. Without one the kernel would only
-// halt and the VMM run on for ever (kernel_can_power_off in kernel/reboot.c), so the machine restarts instead, which every VMM
-// of ours is started to take as its end (QEMU's -no-reboot; Firecracker always).
+// halt and the VMM run on (kernel_can_power_off in kernel/reboot.c), so the machine restarts instead, which every VMM of ours is
+// started to take as its end (QEMU's -no-reboot; Firecracker always), and says on the console that a power-off was meant.
 func Off(log *slog.Logger) {
-	command, how := unix.LINUX_REBOOT_CMD_RESTART, "restart"
+	off, how := restart, "restart"
 	if dsdt, err := os.ReadFile("/sys/firmware/acpi/tables/DSDT"); err == nil && hasSoftOff(dsdt) {
-		command, how = unix.LINUX_REBOOT_CMD_POWER_OFF, "power-off"
+		off, how = func() error { return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF) }, "power-off"
 	}
 	log.Debug("ending the machine", "by", how)
 	for {
-		if err := unix.Reboot(command); err != nil {
+		if err := off(); err != nil {
 			log.Error("end the machine", "by", how, "err", err)
 		}
-		command, how = unix.LINUX_REBOOT_CMD_RESTART, "restart"
+		off, how = restart, "restart"
 		time.Sleep(100 * time.Millisecond)
 	}
+}
+
+func restart() error {
+	command, err := unix.BytePtrFromString(guestapi.PowerOffRestart)
+	if err != nil {
+		return err
+	}
+	_, _, errno := unix.Syscall6(unix.SYS_REBOOT, unix.LINUX_REBOOT_MAGIC1, unix.LINUX_REBOOT_MAGIC2, unix.LINUX_REBOOT_CMD_RESTART2,
+		uintptr(unsafe.Pointer(command)), 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
 }
 
 // hasSoftOff reports whether the ACPI differentiated system description table defines the sleep state S5 (ACPI 6.5, 7.4.2).

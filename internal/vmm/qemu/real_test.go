@@ -73,7 +73,7 @@ func suiteGuest(t *testing.T) (kernel, initrd, accel string) {
 		}
 	}
 	k := debianKernel(t)
-	return k.Image, boottest.Initrd(t, k, "testdata/guest", guestapi.BootConfig{Name: "suite"}), vmm.AccelTCG
+	return k.Image, boottest.Initrd(t, k, "../vmmtest/testdata/guest", guestapi.BootConfig{Name: "suite"}), vmm.AccelTCG
 }
 
 // debianKernel imports the kernel with apt, as the daemon does, but keeps only the boot modules of the suite's guest.

@@ -1,4 +1,4 @@
-// Command guest is /init of the guest of the conformance suite, see package vmmtest.
+// Command guest is /init of the guest of the conformance suite, see package vmmtest. It ends itself as the agent does.
 package main
 
 import (
@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"net"
 	"os"
 	"time"
 
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/agent/control"
+	"github.com/banger-vm/banger/internal/agent/power"
 	"github.com/banger-vm/banger/internal/vmm/vmmtest"
 	"golang.org/x/sys/unix"
 )
@@ -44,6 +47,13 @@ func serve() error {
 			return fmt.Errorf("load %s: %w", path, err)
 		}
 	}
+	if control.HasVsock() {
+		return serveVsock()
+	}
+	return servePort()
+}
+
+func servePort() error {
 	port, err := openPort()
 	if err != nil {
 		return err
@@ -52,8 +62,26 @@ func serve() error {
 		if err := port.WaitHost(context.Background()); err != nil {
 			return err
 		}
-		vmmtest.Serve(context.Background(), keepOpen{port}, func(text string) { fmt.Print(text) }, end)
+		answer(keepOpen{port})
 	}
+}
+
+func serveVsock() error {
+	l, err := control.OpenVsock()
+	if err != nil {
+		return err
+	}
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go answer(conn)
+	}
+}
+
+func answer(conn net.Conn) {
+	vmmtest.Serve(context.Background(), conn, func(text string) { fmt.Print(text) }, end)
 }
 
 // keepOpen keeps the port open for the next connection.
@@ -85,7 +113,9 @@ func openPort() (*control.Port, error) {
 func end(how string) {
 	switch how {
 	case "power-off":
-		unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+		power.Off(slog.New(slog.DiscardHandler))
+	case "halt":
+		unix.Reboot(unix.LINUX_REBOOT_CMD_HALT)
 	case "reboot":
 		unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 	}
