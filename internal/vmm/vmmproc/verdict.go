@@ -2,9 +2,12 @@ package vmmproc
 
 import (
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/banger-vm/banger/api/guestapi"
 )
 
 // What Linux prints on the console when it ends (kernel/panic.c and kernel/reboot.c).
@@ -15,6 +18,17 @@ const (
 
 // PanicIn returns the message of the kernel's last panic in what a console printed; empty: none.
 func PanicIn(console string) string { return After(console, panicMark) }
+
+// PowerOffIn tells whether the agent, on a machine that cannot power off, restarted it instead, as the kernel said on the console.
+func PowerOffIn(console string) bool {
+	return strings.Contains(console, rebootMark+" with command '"+guestapi.PowerOffRestart+"'")
+}
+
+// halted is what the kernel says when it stops for good on a machine that it cannot power off; its wording has changed over time.
+var halted = regexp.MustCompile(`(?m)^(\[[^\n]{1,30}\] )?reboot: (System halted|Power down|Power off not available: System halted instead)\s*$`)
+
+// HaltIn tells whether the kernel said on the console that it has halted.
+func HaltIn(console string) bool { return halted.MatchString(console) }
 
 // RebootIn tells whether the kernel said on the console that it restarts the machine.
 func RebootIn(console string) bool { return strings.Contains(console, rebootMark) }

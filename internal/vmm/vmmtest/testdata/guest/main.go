@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/banger-vm/banger/api/guestapi"
@@ -43,6 +44,9 @@ func serve() error {
 		select {} // a guest that never answers
 	}
 	for _, path := range cfg.Modules {
+		if strings.Contains(path, "vsock") && !control.HasVsock() {
+			continue // they come after those of the bus
+		}
 		if err := load(path); err != nil {
 			return fmt.Errorf("load %s: %w", path, err)
 		}
