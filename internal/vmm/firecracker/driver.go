@@ -25,6 +25,7 @@ import (
 
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/firecracker/fcproc"
 	"github.com/banger-vm/banger/internal/vmm/vmmproc"
@@ -53,7 +54,7 @@ type Driver struct {
 	log      *slog.Logger
 	tools    fcproc.Tools
 	accelWhy string
-	defects  []vmm.Problem // why no machine can be started at all
+	defects  []preflight.Problem // why no machine can be started at all
 	home     *vmmproc.Home
 	// serveWithin is the constant, but for tests.
 	serveWithin time.Duration
@@ -67,7 +68,7 @@ func New(ctx context.Context, cfg Config) *Driver {
 	d.tools, d.defects = fcproc.Find(ctx, cfg.Programs)
 	if err := cfg.KVM(ctx); err != nil {
 		d.accelWhy = fmt.Sprintf("Firecracker needs KVM, but %v", err)
-		d.defects = append(d.defects, vmm.Problem{Detail: d.accelWhy, Fix: errkind.Hint(err) + "; or use QEMU, which can do without"})
+		d.defects = append(d.defects, preflight.Problem{Detail: d.accelWhy, Fix: errkind.Hint(err) + "; or use QEMU, which can do without"})
 	}
 	return d
 }
@@ -88,10 +89,10 @@ func (d *Driver) Features() vmm.Features {
 }
 
 // Check implements vmm.Driver.
-func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
+func (d *Driver) Check(_ context.Context, s vmm.Spec) []preflight.Problem {
 	found := slices.Clone(d.defects)
 	add := func(fix, format string, args ...any) {
-		found = append(found, vmm.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix})
+		found = append(found, preflight.Problem{Detail: fmt.Sprintf(format, args...), Fix: fix})
 	}
 	if s.MemMiB < minMemMiB {
 		add(fmt.Sprintf("give it at least %d MiB", minMemMiB), "%d MiB of memory is too little", s.MemMiB)
@@ -110,6 +111,9 @@ func (d *Driver) Check(_ context.Context, s vmm.Spec) []vmm.Problem {
 		}
 	}
 	for _, path := range files {
+		if path == "" {
+			continue // asked before it is known
+		}
 		if _, err := os.Stat(path); err != nil {
 			add("restore the file, or delete the VM", "%v", err)
 		}
@@ -137,15 +141,15 @@ func compressed(path string) bool {
 }
 
 // checkNIC refuses what Firecracker could not give a guest. A tap that is missing it would make, and nothing would be behind it.
-func checkNIC(nic *vmm.NIC) *vmm.Problem {
+func checkNIC(nic *vmm.NIC) *preflight.Problem {
 	switch {
 	case nic == nil:
 		return nil
 	case nic.Tap == "":
-		return &vmm.Problem{Detail: "Firecracker has no user-mode network", Fix: "set network.mode to bridge, or use QEMU: --vmm qemu"}
+		return &preflight.Problem{Detail: "Firecracker has no user-mode network", Fix: "set network.mode to bridge, or use QEMU: --vmm qemu"}
 	}
 	if _, err := os.Stat(filepath.Join("/sys/class/net", nic.Tap)); err != nil {
-		return &vmm.Problem{Detail: fmt.Sprintf("there is no tap device %q", nic.Tap), Fix: "start the VM again, which makes it"}
+		return &preflight.Problem{Detail: fmt.Sprintf("there is no tap device %q", nic.Tap), Fix: "start the VM again, which makes it"}
 	}
 	return nil
 }

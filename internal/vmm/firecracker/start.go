@@ -11,6 +11,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/firecracker/fcproc"
 	"github.com/banger-vm/banger/internal/vmm/vmmproc"
@@ -28,7 +29,7 @@ func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("start firecracker: %w", err)
 	}
-	if err := vmm.Refusal(d.Check(ctx, s)); err != nil {
+	if err := preflight.Refuse(d.Check(ctx, s)); err != nil {
 		return nil, err
 	}
 	if err := vacate(s); err != nil {

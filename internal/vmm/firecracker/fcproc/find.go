@@ -9,7 +9,7 @@ import (
 	"strconv"
 
 	"github.com/banger-vm/banger/internal/host"
-	"github.com/banger-vm/banger/internal/vmm"
+	"github.com/banger-vm/banger/internal/preflight"
 )
 
 // MinMinor is the oldest supported Firecracker, 1.MinMinor: since then ACPI describes its devices, without which Debian's kernels
@@ -45,7 +45,7 @@ const lookAgain = "; then `banger daemon stop`, and the next command starts a da
 var versionLine = regexp.MustCompile(`(?m)^(Firecracker|Jailer) v((\d+)\.(\d+)\.\d+\S*)`)
 
 // Find finds the programs, and what keeps them from being used.
-func Find(ctx context.Context, c Config) (Tools, []vmm.Problem) {
+func Find(ctx context.Context, c Config) (Tools, []preflight.Problem) {
 	var t Tools
 	path, err := host.LookPath(c.Firecracker)
 	if err != nil {
@@ -109,6 +109,6 @@ func versionOf(ctx context.Context, path, name string) (version string, major, m
 	return string(m[2]), major, minor, err
 }
 
-func problem(fix, format string, args ...any) []vmm.Problem {
-	return []vmm.Problem{{Detail: fmt.Sprintf(format, args...), Fix: fix + lookAgain}}
+func problem(fix, format string, args ...any) []preflight.Problem {
+	return []preflight.Problem{{Detail: fmt.Sprintf(format, args...), Fix: fix + lookAgain}}
 }
