@@ -22,9 +22,12 @@ import (
 // Config is the configuration. Field comments are the documentation of the keys.
 type Config struct {
 	LogLevel     string   `toml:"log_level"`       // of the daemon's log: debug, info, warn or error
-	VMM          string   `toml:"vmm"`             // what runs VMs: auto or qemu
+	VMM          string   `toml:"vmm"`             // what runs VMs: auto (the best that can), qemu or firecracker
 	QEMUBin      string   `toml:"qemu_bin"`        // QEMU's program: a path, or a name on PATH
 	QEMUAccel    string   `toml:"qemu_accel"`      // auto: KVM where it runs guests, else emulation; kvm or tcg (emulation) insists
+	Firecracker  string   `toml:"firecracker_bin"` // Firecracker's program: a path, or a name on PATH
+	JailerBin    string   `toml:"jailer_bin"`      // its jailer, of the same version: a path, or a name on PATH
+	Jailer       string   `toml:"jailer"`          // whether Firecracker is jailed: auto (where root may, and the jailer is there), on or off
 	DefaultImage string   `toml:"default_image"`   // the image of VMs that name none; empty: banger's own, built when it is needed
 	Kernel       string   `toml:"kernel"`          // the kernel of images that name none; empty: banger's own, imported when it is needed
 	AutoStop     Duration `toml:"auto_stop_after"` // after how long without use a running VM is stopped; 0: never
@@ -55,7 +58,7 @@ type Config struct {
 
 // Default returns the configuration of a user who has set nothing.
 func Default() *Config {
-	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", origin: map[string]string{}}
+	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", Firecracker: "firecracker", JailerBin: "jailer", Jailer: "auto", origin: map[string]string{}}
 	c.Network.Mode, c.Network.NAT, c.Network.Bridge, c.Network.CIDR = "auto", true, "banger0", "auto"
 	c.Network.TapPool, c.Network.DNS = 4, "127.0.0.1:42069"
 	c.Disk.Cloner = "auto"
@@ -76,9 +79,12 @@ type key struct {
 func (c *Config) keys() []key {
 	return []key{
 		{name: "log_level", value: &c.LogLevel, choices: []string{"debug", "info", "warn", "error"}},
-		{name: "vmm", value: &c.VMM, choices: []string{"auto", "qemu"}},
+		{name: "vmm", value: &c.VMM, choices: []string{"auto", "qemu", "firecracker"}},
 		{name: "qemu_bin", value: &c.QEMUBin},
 		{name: "qemu_accel", value: &c.QEMUAccel, choices: []string{"auto", "kvm", "tcg"}},
+		{name: "firecracker_bin", value: &c.Firecracker},
+		{name: "jailer_bin", value: &c.JailerBin},
+		{name: "jailer", value: &c.Jailer, choices: []string{"auto", "on", "off"}},
 		{name: "default_image", value: &c.DefaultImage, empty: true},
 		{name: "kernel", value: &c.Kernel, empty: true},
 		{name: "auto_stop_after", value: &c.AutoStop},

@@ -31,6 +31,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/hostnet"
 	"github.com/banger-vm/banger/internal/imagemgr"
 	"github.com/banger-vm/banger/internal/initramfs"
 	"github.com/banger-vm/banger/internal/kernels"
@@ -206,15 +207,25 @@ func (d *Daemon) openKeys(context.Context) (err error) {
 
 // probeHost finds out, once, what this host offers.
 func (d *Daemon) probeHost(ctx context.Context) (err error) {
-	d.engine = openEngine(ctx, d.opts, d.log)
+	d.net.choice, err = hostnet.Choose(hostnet.Facts{
+		Forced: d.opts.Config.Network.Mode, System: d.opts.Paths.System, Bars: hostnet.Probe(),
+	})
+	if err != nil {
+		return err
+	}
+	d.engine = openEngine(ctx, d.opts, d.net.choice.Mode == hostnet.ModeBridge, d.log)
 	d.cloner, err = d.chooseCloner()
 	return err
 }
 
+// chooseCloner chooses for VMs that name no VMM.
 func (d *Daemon) chooseCloner() (disk.Choice, error) {
+	return d.chooseClonerFor(d.engine.auto.Features().Formats)
+}
+
+func (d *Daemon) chooseClonerFor(formats []string) (disk.Choice, error) {
 	return disk.Choose(disk.Facts{
-		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), DMSnap: dmsnap.Probe(),
-		Formats: d.engine.auto.Features().Formats,
+		Forced: d.opts.Config.Disk.Cloner, Reflink: reflink.Probe(d.opts.Paths.VMsDir()), DMSnap: dmsnap.Probe(), Formats: formats,
 	})
 }
 
@@ -246,10 +257,15 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: d.images, Kernels: d.kernels, Drivers: drivers, Auto: d.engine.auto.Name(),
 		Chain: chain, Ports: d.net.ports, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
+		Taps: d.engine.taps,
 		Defaults: vm.Defaults{
 			Image: c.DefaultImage, Kernel: c.Kernel, VCPU: c.VMDefaults.VCPU, MemMiB: int(c.VMDefaults.Memory >> 20),
 			RootSize: int64(c.VMDefaults.RootSize), WorkSize: int64(c.VMDefaults.DiskSize), NAT: c.Network.NAT, Network: d.net.prefix(),
-			Cloner: d.cloner.Name, AutoStop: time.Duration(c.AutoStop),
+			AutoStop: time.Duration(c.AutoStop),
+			Cloner: func(formats []string) (string, error) {
+				choice, err := d.chooseClonerFor(formats)
+				return choice.Name, err
+			},
 		},
 	})
 	d.onClose(d.vms.Close)

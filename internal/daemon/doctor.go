@@ -25,7 +25,7 @@ func (d *Daemon) Fix(ctx context.Context, ask api.DoctorAsk) api.Doctor {
 func (d *Daemon) newDoctor() *doctor.Doctor {
 	o := d.opts
 	return doctor.New(doctor.Config{
-		Paths: o.Paths, Version: o.Version, Agent: o.Agent, Driver: d.engine.auto, Group: d.engine.group,
+		Paths: o.Paths, Version: o.Version, Agent: o.Agent, Driver: d.engine.auto, DriverWhy: d.engine.why, Taps: d.engine.taps, Group: d.engine.group,
 		Default: vmm.Spec{
 			VCPU: o.Config.VMDefaults.VCPU, MemMiB: int(o.Config.VMDefaults.Memory >> 20), RunDir: o.Paths.VMRunDir(banger.NewID[banger.VMID]()),
 		},

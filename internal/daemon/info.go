@@ -19,7 +19,7 @@ func (d *Daemon) Info(ctx context.Context) (api.Info, error) {
 	info := api.Info{
 		Ping: d.Ping(), StartedAt: d.started.Format(time.RFC3339), Root: p.Root,
 		StateDir: p.State, RunDir: p.Run, CacheDir: p.Cache, Config: p.ConfigFile(), Log: p.DaemonLog(),
-		VMM: d.engine.auto.Features().Engine, VMMReason: d.engine.auto.Features().AccelWhy,
+		VMM: d.engine.auto.Features().Engine, VMMReason: d.engine.why + "; " + d.engine.auto.Features().AccelWhy,
 		Cloner: d.cloner.Name, Network: d.net.choice.Mode, NetworkReason: d.net.choice.Why,
 	}
 	vms, err := d.vms.List(ctx)

@@ -23,16 +23,15 @@ func (d *Daemon) openNetwork(ctx context.Context) error {
 	c := d.opts.Config.Network
 	d.net.ports = publish.New(func(id banger.VMID) func() { return d.vms.Use(context.Background(), string(id)) }, d.log)
 	d.onClose(d.net.ports.CloseAll)
-	var err error
-	d.net.choice, err = hostnet.Choose(hostnet.Facts{Forced: c.Mode, System: d.opts.Paths.System, Bars: hostnet.Probe()})
-	if err != nil || d.net.choice.Mode != hostnet.ModeBridge {
-		return err
+	if d.net.choice.Mode != hostnet.ModeBridge {
+		return nil
 	}
 	cfg := hostnet.Config{
 		Bridge: c.Bridge, Owner: d.opts.Paths.Cgroup(), CIDR: c.CIDR, TapPool: c.TapPool,
 		Forward: d.opts.Paths.Forwarding(), Log: d.log,
 	}
 	if c.DNS != "" {
+		var err error
 		if cfg.DNS, err = netip.ParseAddrPort(c.DNS); err != nil {
 			return err
 		}

@@ -50,14 +50,16 @@ type Leftovers func(ctx context.Context) ([]preflight.Problem, error)
 
 // Config is what doctor asks.
 type Config struct {
-	Paths    config.Paths
-	Version  string // of the daemon
-	Agent    string // path of the agent's program
-	Driver   vmm.Driver
-	Default  vmm.Spec                    // of a VM that asks for nothing: its sizes
-	Cloner   func() (disk.Choice, error) // chooses anew
-	LowSpace int64                       // free bytes in Paths.State below which doctor warns; zero: 2 GiB
-	Resolver *net.Resolver               // the host's
+	Paths     config.Paths
+	Version   string // of the daemon
+	Agent     string // path of the agent's program
+	Driver    vmm.Driver
+	DriverWhy string                      // why that one
+	Taps      bool                        // VMs have tap devices
+	Default   vmm.Spec                    // of a VM that asks for nothing: its sizes
+	Cloner    func() (disk.Choice, error) // chooses anew
+	LowSpace  int64                       // free bytes in Paths.State below which doctor warns; zero: 2 GiB
+	Resolver  *net.Resolver               // the host's
 	// Network looks at the host's network for guests; nil: each VM has its VMM's own.
 	Network   func(ctx context.Context) (string, []preflight.Problem)
 	Store     Store
@@ -120,7 +122,9 @@ func (d *Doctor) host(context.Context) (string, []preflight.Problem) {
 }
 
 func (d *Doctor) vmm(ctx context.Context) (string, []preflight.Problem) {
-	return d.cfg.Driver.Features().Engine, d.cfg.Driver.Check(ctx, d.cfg.Default)
+	f := d.cfg.Driver.Features()
+	found := append(d.cfg.Driver.Check(ctx, d.cfg.Default), f.NoNetwork(d.cfg.Taps)...)
+	return f.Engine + ": " + d.cfg.DriverWhy, found
 }
 
 func (d *Doctor) kvm(context.Context) (string, []preflight.Problem) {

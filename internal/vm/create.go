@@ -60,7 +60,7 @@ func (s *Service) checkCreate(p api.VMCreate) error {
 	if p.Start {
 		driver, err := s.driver(p.VMM)
 		if err == nil {
-			err = preflight.Refuse(driver.Features().Unfit)
+			err = preflight.Refuse(driver.Features().Unfitness(s.cfg.Taps))
 		}
 		if err == nil {
 			err = s.cfg.Ports.Check("", ports)
@@ -189,12 +189,20 @@ func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporte
 	if err != nil {
 		return banger.Spec{}, err
 	}
+	driver, err := s.driver(p.VMM)
+	if err != nil {
+		return banger.Spec{}, err
+	}
+	cloner, err := d.Cloner(driver.Features().Formats)
+	if err != nil {
+		return banger.Spec{}, err
+	}
 	want := banger.Spec{
 		ImageID: image.ID, Image: image.Name, KernelID: kernel.ID, Kernel: kernel.Name,
 		VMM: cmp.Or(p.VMM, "auto"), Init: cmp.Or(guestapi.InitMode(p.Init), image.Init, guestapi.InitAgent),
 		VCPU: cmp.Or(p.VCPU, d.VCPU), MemMiB: cmp.Or(p.MemMiB, d.MemMiB),
 		RootSize: cmp.Or(p.RootSize, d.RootSize, image.RootSize), WorkSize: cmp.Or(p.DiskSize, d.WorkSize, image.WorkSize),
-		NAT: d.NAT, Group: p.Group, Env: p.Env, Cloner: d.Cloner, Ephemeral: p.Ephemeral,
+		NAT: d.NAT, Group: p.Group, Env: p.Env, Cloner: cloner, Ephemeral: p.Ephemeral,
 	}
 	if p.NAT != nil {
 		want.NAT = *p.NAT

@@ -106,7 +106,10 @@ func (h *house) open(points string) {
 	h.vms = vm.New(vm.Config{
 		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Ports: ports, Points: set,
 		Ops: h.ops, Dirs: dirs(h.dir), HostCPUs: 2, Log: log,
-		Defaults: vm.Defaults{VCPU: 1, MemMiB: 256, NAT: true, Cloner: "copy", AutoStop: h.idleAfter},
+		Defaults: vm.Defaults{
+			VCPU: 1, MemMiB: 256, NAT: true, AutoStop: h.idleAfter,
+			Cloner: func([]string) (string, error) { return "copy", nil },
+		},
 	})
 	h.t.Cleanup(h.vms.Close)
 	if err := h.vms.Reconcile(h.t.Context(), capabilities.ReadHandle); err != nil {

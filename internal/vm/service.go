@@ -17,7 +17,10 @@ package vm
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -74,8 +77,9 @@ type Defaults struct {
 	RootSize int64
 	WorkSize int64
 	NAT      bool
-	Network  netip.Prefix  // the bridge's, in which new VMs get an address; zero: none
-	Cloner   string        // name of the disk cloner for new VMs
+	Network  netip.Prefix // the bridge's, in which new VMs get an address; zero: none
+	// Cloner names the disk cloner for new VMs of a VMM that opens disks in formats.
+	Cloner   func(formats []string) (string, error)
 	AutoStop time.Duration // how long a VM may run unused; 0: for ever
 }
 
@@ -101,6 +105,7 @@ type Config struct {
 	Dirs     Dirs
 	Defaults Defaults
 	HostCPUs int
+	Taps     bool // VMs have tap devices
 	Log      *slog.Logger
 }
 
@@ -215,7 +220,7 @@ func (s *Service) driver(name string) (vmm.Driver, error) {
 	if d, ok := s.cfg.Drivers[name]; ok {
 		return d, nil
 	}
-	return nil, errkind.WithHint(errkind.New(api.KindInvalid, "unknown VMM %q", name), "use auto or qemu")
+	return nil, errkind.WithHint(errkind.New(api.KindInvalid, "unknown VMM %q", name), "use auto, or one of %s", strings.Join(slices.Sorted(maps.Keys(s.cfg.Drivers)), ", "))
 }
 
 // Dir returns a VM's durable directory.

@@ -29,7 +29,7 @@ func (s *Spec) Flags(a *app.App, cmd *cobra.Command) {
 	f.StringVarP(&s.name, "name", "n", "", "the VM's name, a DNS label (default: two random words)")
 	f.StringVar(&s.image, "image", "", "image to clone (default: default_image of the configuration; built when missing)")
 	f.StringVar(&s.kernel, "kernel", "", "kernel to boot (default: the image's)")
-	f.StringVar(&s.vmm, "vmm", "", "VMM to run it: auto or qemu (default: the configuration's)")
+	f.StringVar(&s.vmm, "vmm", "", "VMM to run it: auto, qemu or firecracker (default: the configuration's)")
 	f.StringVar(&s.init, "init", "", "PID 1 of the guest: agent, or a path such as /sbin/init (default: the image's)")
 	f.IntVar(&s.vcpu, "vcpu", 0, "number of virtual processors (default: the configuration's)")
 	f.Var(&s.memory, "memory", "memory, such as 512M or 2G (default: the configuration's)")
@@ -42,7 +42,7 @@ func (s *Spec) Flags(a *app.App, cmd *cobra.Command) {
 	f.StringArrayVarP(&s.env, "env", "e", nil, "NAME=VALUE, or NAME for your own value, set for every command in the guest (repeatable)")
 	cmd.RegisterFlagCompletionFunc("image", app.FlagCompletion(a.CompleteImages(-1)))
 	cmd.RegisterFlagCompletionFunc("kernel", app.FlagCompletion(a.CompleteKernels(-1)))
-	cmd.RegisterFlagCompletionFunc("vmm", cobra.FixedCompletions([]string{"auto", "qemu"}, cobra.ShellCompDirectiveNoFileComp))
+	cmd.RegisterFlagCompletionFunc("vmm", cobra.FixedCompletions([]string{"auto", "qemu", "firecracker"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.RegisterFlagCompletionFunc("init", cobra.FixedCompletions([]string{"agent", "/sbin/init"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

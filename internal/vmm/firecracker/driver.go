@@ -66,6 +66,9 @@ func New(ctx context.Context, cfg Config) *Driver {
 		log: cfg.Log, accelWhy: "hardware virtualization by KVM", home: vmmproc.NewHome(Name, cfg.Group, cfg.Log), serveWithin: serveWithin,
 	}
 	d.tools, d.defects = fcproc.Find(ctx, cfg.Programs)
+	if len(d.defects) > 0 {
+		return d // whether KVM works is found out only where it matters: it may take a guest
+	}
 	if err := cfg.KVM(ctx); err != nil {
 		d.accelWhy = fmt.Sprintf("Firecracker needs KVM, but %v", err)
 		d.defects = append(d.defects, preflight.Problem{Detail: d.accelWhy, Fix: errkind.Hint(err) + "; or use QEMU, which can do without"})

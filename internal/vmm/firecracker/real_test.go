@@ -2,10 +2,10 @@ package firecracker
 
 import (
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
-	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/firecracker/fcproc"
 	"github.com/banger-vm/banger/internal/vmm/suitetest"
@@ -27,8 +27,8 @@ func TestRealGuests(t *testing.T) {
 	kernel, initrd := suitetest.Guest(t)
 	spec := func(t *testing.T) vmm.Spec {
 		s := newSpec(t)
-		s.Kernel = inFileSystem(t, s.Dir, "vmlinux-real", kernel)
-		s.Initrd = inFileSystem(t, s.Dir, "initrd-real", initrd)
+		s.Kernel = linked(t, s.Dir, "vmlinux-real", kernel)
+		s.Initrd = linked(t, s.Dir, "initrd-real", initrd)
 		return s
 	}
 	cfg := direct(binary)
@@ -46,15 +46,11 @@ func TestRealGuests(t *testing.T) {
 	})
 }
 
-// inFileSystem copies a file to where a VM's files are: into a jail they are linked.
-func inFileSystem(t *testing.T, dir, name, from string) string {
+// linked gives a VM a file by another name: many starts with a copy each would fill a small disk.
+func linked(t *testing.T, dir, name, from string) string {
 	t.Helper()
-	b, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := dir + "/" + name
-	if err := host.WriteFile(path, b, 0o644); err != nil {
+	path := filepath.Join(dir, name)
+	if err := os.Link(from, path); err != nil {
 		t.Fatal(err)
 	}
 	return path

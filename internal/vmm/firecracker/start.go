@@ -152,7 +152,7 @@ func (m *machine) died() error {
 
 // serving waits until Firecracker accepts connections to its API, and returns the first.
 func (m *machine) serving(ctx context.Context) (net.Conn, error) {
-	late := time.After(m.driver.serveWithin)
+	late, canceled := time.After(m.driver.serveWithin), ctx.Done()
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		if conn, err := net.Dial("unix", fcproc.APISocket(m.Handle().RunDir)); err == nil {
 			return conn, nil
@@ -160,7 +160,7 @@ func (m *machine) serving(ctx context.Context) (net.Conn, error) {
 		select {
 		case <-m.Exited():
 			return nil, m.died()
-		case <-ctx.Done():
+		case <-canceled:
 			return nil, fmt.Errorf("start firecracker: it does not serve its API: %w", ctx.Err())
 		case <-late:
 			err := errkind.New(api.KindTimeout, "start firecracker: it does not serve its API within %v", m.driver.serveWithin)
