@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -278,6 +279,17 @@ func TestWaitReady(t *testing.T) {
 		defer link.Close()
 		_, err := guest.WaitReady(t.Context(), link, nil, guest.AgentAnswers(20*time.Millisecond))
 		if !errkind.Is(err, api.KindGuest) || !strings.Contains(err.Error(), "agent answering") {
+			t.Fatalf("error is %v of kind %v", err, errkind.Of(err))
+		}
+	})
+	t.Run("a guest that nobody listens in is at fault, where the dial waits for it", func(t *testing.T) {
+		link := guest.NewLink(func(ctx context.Context) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, fmt.Errorf("nobody listens: %w", ctx.Err())
+		}, log)
+		defer link.Close()
+		_, err := guest.WaitReady(t.Context(), link, nil, guest.AgentAnswers(20*time.Millisecond))
+		if !errkind.Is(err, api.KindGuest) {
 			t.Fatalf("error is %v of kind %v", err, errkind.Of(err))
 		}
 	})

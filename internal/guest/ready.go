@@ -113,7 +113,7 @@ func notReady(ctx context.Context, r Requirement, err error) error {
 	switch cause := context.Cause(ctx); {
 	case errors.Is(cause, errExited):
 		return errkind.New(api.KindGuest, "guest is not ready: the machine ended before %s", r.Name)
-	case errors.Is(cause, errSlow) && errors.As(err, &host):
+	case errors.Is(cause, errSlow) && errors.As(err, &host) && !errors.Is(host.err, ctx.Err()): // a dial that still waits waits for the guest
 		return errkind.New(api.KindUnavailable, "guest is not ready: no %s within %s: %w", r.Name, r.Timeout, err)
 	case errors.Is(cause, errSlow):
 		return errkind.New(api.KindGuest, "guest is not ready: no %s within %s", r.Name, r.Timeout)

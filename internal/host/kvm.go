@@ -17,7 +17,7 @@ import (
 
 // KVM tells whether KVM runs guests on this host. A device that opens proves little: a software variant, without the
 // processor's help, answers every ioctl, and ordinary kernels hang on it. So KVM is believed when the device opens, the
-// processor has the extensions, and a tiny guest has booted within a deadline.
+// processor has the extensions, and a tiny guest has booted within a deadline, where there is QEMU to boot it.
 type KVM struct {
 	Dir  string // where the outcome of the tiny guest is remembered until the host boots again; exists
 	QEMU string // the program that boots it, a path or a name on PATH
@@ -125,7 +125,7 @@ func (k KVM) guest(ctx context.Context) error {
 			return ctx.Err() // it was not the guest that failed
 		}
 		if errkind.Is(err, api.KindUnavailable) {
-			return err // QEMU is not installed: that is no verdict on KVM
+			return nil // QEMU is not installed: device and processor are all there is to go by, for who needs no QEMU
 		}
 		verdict.Reason = fmt.Sprintf("a tiny guest did not boot on KVM within %v: %v", k.deadline, err)
 	}

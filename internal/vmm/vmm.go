@@ -13,7 +13,8 @@
 //   - Kill is idempotent, returns when the process is gone, and removes the machine's sockets and cgroup. When its ctx ends
 //     first, it returns ctx's error and the kill goes on. A machine that dies by itself is cleaned in the same way before
 //     Exited closes.
-//   - DialAgent of a machine that has ended is of kind unavailable.
+//   - DialAgent of a machine that has ended is of kind unavailable. Where a connection needs a guest that listens, it waits for one
+//     until ctx ends; what is the host's fault it returns at once.
 //   - The guest's console is written to [ConsoleLog] in Spec.Dir while a daemon follows the machine. The logs are bounded:
 //     a guest that prints for ever does not fill the disk.
 //   - All methods are safe for concurrent use.

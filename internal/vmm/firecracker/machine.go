@@ -41,7 +41,13 @@ func newMachine(d *Driver, p *vmmproc.Process) *machine {
 func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
 	m.agent.Replace(nil)
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
-		conn, err := m.connect(ctx)
+		conn, err := vmmproc.Dial(ctx, fcproc.AgentSocket(m.Handle().RunDir))
+		if err != nil && ctx.Err() == nil {
+			return nil, errkind.New(api.KindUnavailable, "connect to the guest's control channel: %w", err)
+		}
+		if err == nil {
+			err = ask(ctx, conn)
+		}
 		if err == nil {
 			m.agent.Replace(conn)
 			return conn, nil
@@ -56,28 +62,24 @@ func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
 	}
 }
 
-// connect asks for the agent's port, once (docs/vsock.md of Firecracker, "Host-Initiated Connections").
-func (m *machine) connect(ctx context.Context) (net.Conn, error) {
-	conn, err := vmmproc.Dial(ctx, fcproc.AgentSocket(m.Handle().RunDir))
-	if err != nil {
-		return nil, err
-	}
+// ask asks for the agent's port (docs/vsock.md of Firecracker, "Host-Initiated Connections"). On error conn is closed.
+func ask(ctx context.Context, conn net.Conn) error {
 	unblock := context.AfterFunc(ctx, func() { conn.Close() })
 	line := make([]byte, 0, len("OK 4294967295\n"))
-	if _, err = fmt.Fprintf(conn, "CONNECT %d\n", guestapi.VsockPort); err == nil {
+	_, err := fmt.Fprintf(conn, "CONNECT %d\n", guestapi.VsockPort)
+	if err == nil {
 		line, err = readLine(conn, line)
 	}
 	if !unblock() {
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	if err == nil && !strings.HasPrefix(string(line), "OK ") {
 		err = fmt.Errorf("unexpected answer %q", line)
 	}
 	if err != nil {
 		conn.Close()
-		return nil, err
 	}
-	return conn, nil
+	return err
 }
 
 // readLine reads to the end of a line of at most cap(line) bytes, and nothing after it, which is the guest's.
