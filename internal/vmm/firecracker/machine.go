@@ -36,17 +36,27 @@ func newMachine(d *Driver, p *vmmproc.Process) *machine {
 	return m
 }
 
-// DialAgent implements vmm.Machine. While nobody in the guest listens, Firecracker closes the connection: it is tried again until ctx
-// or the machine ends.
+// How long Firecracker may take to answer who asks for the agent, at first and later.
+const (
+	firstAnswer = 100 * time.Millisecond
+	lateAnswer  = 5 * time.Second
+)
+
+// DialAgent implements vmm.Machine. While nobody in the guest listens, Firecracker closes the connection, and while the guest has no
+// driver for its vsock it says nothing. So it is asked again, each time more patiently, until ctx or the machine ends.
 func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
 	m.agent.Replace(nil)
+	answer := firstAnswer
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		conn, err := vmmproc.Dial(ctx, fcproc.AgentSocket(m.Handle().RunDir))
 		if err != nil && ctx.Err() == nil {
 			return nil, errkind.New(api.KindUnavailable, "connect to the guest's control channel: %w", err)
 		}
 		if err == nil {
-			err = ask(ctx, conn)
+			err = ask(ctx, conn, answer)
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			answer = min(2*answer, lateAnswer)
 		}
 		if err == nil {
 			m.agent.Replace(conn)
@@ -63,9 +73,11 @@ func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
 }
 
 // ask asks for the agent's port (docs/vsock.md of Firecracker, "Host-Initiated Connections"). On error conn is closed.
-func ask(ctx context.Context, conn net.Conn) error {
+func ask(ctx context.Context, conn net.Conn, within time.Duration) error {
 	unblock := context.AfterFunc(ctx, func() { conn.Close() })
 	line := make([]byte, 0, len("OK 4294967295\n"))
+	conn.SetReadDeadline(time.Now().Add(within)) //nolint:errcheck // a socket takes it
+	defer conn.SetReadDeadline(time.Time{})      //nolint:errcheck // likewise
 	_, err := fmt.Fprintf(conn, "CONNECT %d\n", guestapi.VsockPort)
 	if err == nil {
 		line, err = readLine(conn, line)

@@ -36,15 +36,17 @@ func osError(err error) string {
 	return fmt.Sprintf("%s%s (os error %d)", strings.ToUpper(text[:1]), text[1:], int(errno))
 }
 
-// serveVsock leads connections to the guest's port (docs/vsock.md of Firecracker). The first one comes too early: nobody in the guest
-// listens yet, so it is closed.
+// serveVsock leads connections to the guest's port (docs/vsock.md of Firecracker). Two come too early: the first meets a guest without a
+// driver and is never answered, the second one in which nobody listens, and is closed.
 func serveVsock(l net.Listener) {
-	for early := true; ; early = false {
+	for n := 1; ; n++ {
 		conn, err := l.Accept()
 		if err != nil {
 			return
 		}
-		go lead(conn, early)
+		if n > 1 {
+			go lead(conn, n == 2)
+		}
 	}
 }
 
