@@ -28,8 +28,8 @@ func kill9(t *testing.T, pid int) {
 
 func TestCrashes(t *testing.T) {
 	h := guests(t)
-	t.Run("a VM outlives its daemon, killed or stopped, and is adopted with the same boot", func(t *testing.T) {
-		h.must(t, "vm", "create", "--start", "--name", "survivor", "--memory", "256M")
+	t.Run("a VM outlives its daemon, killed or stopped, and is adopted with the same boot and its published port", func(t *testing.T) {
+		h.must(t, "vm", "create", "--start", "--name", "survivor", "--memory", "256M", "--publish", "48084:80")
 		defer h.must(t, "vm", "delete", "--force", "survivor")
 		bootID := h.must(t, "exec", "survivor", "--", "cat", "/proc/sys/kernel/random/boot_id")
 		kill9(t, h.daemonPID(t))
@@ -39,6 +39,12 @@ func TestCrashes(t *testing.T) {
 		h.must(t, "daemon", "stop")
 		if got := h.must(t, "exec", "survivor", "--", "cat", "/proc/sys/kernel/random/boot_id"); got != bootID {
 			t.Errorf("after stop: boot id %q, was %q", got, bootID)
+		}
+		h.must(t, "exec", "survivor", "--", "sh", "-c", serveLocally)
+		h.must(t, "daemon", "stop")
+		h.must(t, "vm", "list")
+		if out, err := exec.Command("bash", "-c", getPort, "48084").CombinedOutput(); err != nil || string(out) != "from the guest\n" {
+			t.Errorf("the published port, after another daemon has come: %v, %q", err, out)
 		}
 	})
 	t.Run("a VM whose QEMU is killed has failed, says so, and starts again", func(t *testing.T) {

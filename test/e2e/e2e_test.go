@@ -139,6 +139,7 @@ const (
 	getPort = `exec 3<>/dev/tcp/127.0.0.1/$0 && echo hello >&3 && cat <&3`
 )
 
+// TestScripts runs the scripts side by side on the shared daemon: none may stop it. TestCrashes does that, alone.
 func TestScripts(t *testing.T) {
 	guests(t)
 	testscript.Run(t, testscript.Params{
