@@ -1,6 +1,6 @@
 // Command report reads `go test -json` from standard input and says in few lines what came of it: what failed, with its
-// output; each package with its time; each skipped test with its reason; and, on the last line, how many tests passed,
-// failed and were skipped. Its exit status is 0 only if tests ran and none failed.
+// output; each package with its time; each skipped test with its reason; at the end what failed once more, by its last lines;
+// and, on the last line, how many tests passed, failed and were skipped. Its exit status is 0 only if tests ran and none failed.
 //
 // A test with subtests counts by them, and itself only when it fails and none of them did. A package that fails without a
 // failing test (it does not compile, it panics, it times out) counts as one failure.
@@ -47,6 +47,7 @@ type report struct {
 	parents                 map[string]bool             // tests that have subtests
 	failedBelow             map[string]bool             // packages and tests in which a failure was counted
 	reasons                 map[string]int              // of skips: how often
+	failures                []string                    // each with the last lines it said
 }
 
 func newReport(out io.Writer) *report {
@@ -127,7 +128,7 @@ func (r *report) endTest(e event) {
 	case e.Action == "fail" && !r.failedBelow[e.id()]:
 		r.failed++
 		e.above(func(id string) { r.failedBelow[id] = true })
-		fmt.Fprintf(r.out, "FAIL %s\n%s\n", e.id(), indent(r.text(e.id())))
+		r.fail(e.id(), r.text(e.id()))
 	case e.Action == "skip" && leaf:
 		r.skipped++
 		r.reasons[skipReason(r.text(e.id()))]++
@@ -147,14 +148,27 @@ func (r *report) endPackage(e event) {
 		fmt.Fprintf(r.out, "ok   %s %.1fs\n", e.Package, e.Elapsed)
 	case !r.failedBelow[e.Package]:
 		r.failed++
-		fmt.Fprintf(r.out, "FAIL %s\n%s\n", e.Package, indent(r.text(e.FailedBuild)+r.text(e.Package)))
+		r.fail(e.Package, r.text(e.FailedBuild)+r.text(e.Package))
 	default:
 		fmt.Fprintf(r.out, "FAIL %s %.1fs\n", e.Package, e.Elapsed)
 	}
 }
 
-// finish prints the reasons of skips and the counts, and reports whether all is well.
+// lastLines is how many lines of a failure are said again at the end, where the log of a long run is cut last.
+const lastLines = 12
+
+func (r *report) fail(id, output string) {
+	fmt.Fprintf(r.out, "FAIL %s\n%s\n", id, indent(output))
+	lines := strings.Split(strings.TrimSpace(framing.ReplaceAllString(output, "")), "\n")
+	lines = lines[max(0, len(lines)-lastLines):]
+	r.failures = append(r.failures, id+"\n"+indent(strings.Join(lines, "\n")))
+}
+
+// finish prints the last lines of what failed, the reasons of skips and the counts, and reports whether all is well.
 func (r *report) finish() bool {
+	for _, failure := range r.failures {
+		fmt.Fprintln(r.out, "failed:", failure)
+	}
 	if len(r.reasons) > 0 {
 		fmt.Fprintln(r.out, "skipped because:")
 	}

@@ -41,9 +41,9 @@ func TestReport(t *testing.T) {
 			func TestB(t *testing.T) { t.Log("noise"); t.Skip("no loop devices here") }
 			func TestC(t *testing.T) { t.Skip("no loop devices here") }`,
 			true, []string{"skip m TestB", "2 × no loop devices here", "\n2 passed, 0 failed, 2 skipped\n"}},
-		{"shows what failed, once, with its output", `
+		{"shows what failed with its output, and at the end its last lines", `
 			func TestA(t *testing.T) { t.Run("x", func(t *testing.T) { t.Error("it broke") }); t.Run("y", func(*testing.T) {}) }`,
-			false, []string{"FAIL m TestA/x\n", "it broke", "\n1 passed, 1 failed, 0 skipped\n"}},
+			false, []string{"FAIL m TestA/x\n", "it broke", "\nfailed: m TestA/x\n    m_test.go:6: it broke\n1 passed, 1 failed, 0 skipped\n"}},
 		{"counts a test that fails beside its subtests", `
 			func TestA(t *testing.T) { t.Run("x", func(*testing.T) {}); t.Error("mine") }`,
 			false, []string{"mine", "\n1 passed, 1 failed, 0 skipped\n"}},
