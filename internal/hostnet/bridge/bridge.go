@@ -98,7 +98,7 @@ func (b Bridge) configure(link netlink.Link, network netip.Prefix) error {
 	if err := netlink.LinkSetAlias(link, b.Mark()); err != nil {
 		return err
 	}
-	// Guests have no IPv6 (ADR 0009), and must not reach the host by a link-local address.
+	// Guests have no IPv6 (ADR 0010), and must not reach the host by a link-local address.
 	path := "/proc/sys/net/ipv6/conf/" + b.Name + "/disable_ipv6"
 	if err := os.WriteFile(path, []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
