@@ -117,7 +117,8 @@ type VMSet struct {
 	Restart    bool   `json:"restart,omitempty"` // stop a running VM, change it, and start it again
 }
 
-// VMStatsRequest is the parameter of vm.stats. Without references it means all VMs that run.
+// VMStatsRequest is the parameter of vm.stats. Without references it means all VMs that run, and what their guests said last, which
+// is at most two times stats_interval old; guests of VMs that are named are asked now.
 type VMStatsRequest struct {
 	Refs []string `json:"refs,omitempty"` // names, ids, or prefixes of ids that only one has
 }
@@ -140,6 +141,7 @@ type VMStats struct {
 	RootAllocated int64           `json:"root_allocated"` // of the host's disk, by the root disk
 	DiskAllocated int64           `json:"disk_allocated"` // of the host's disk, by the work disk
 	Guest         *guestapi.Stats `json:"guest,omitempty"`
+	GuestAt       time.Time       `json:"guest_at,omitzero"`     // when the guest said so
 	GuestError    string          `json:"guest_error,omitempty"` // why a running VM's Guest is missing
 }
 

@@ -41,6 +41,7 @@ import (
 	"github.com/banger-vm/banger/internal/store"
 	"github.com/banger-vm/banger/internal/vm"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/meter"
 	"github.com/banger-vm/banger/internal/web"
 	"golang.org/x/sys/unix"
 )
@@ -76,6 +77,7 @@ type Daemon struct {
 	images    *imagemgr.Manager
 	kernels   *kernels.Manager
 	vms       *vm.Service
+	meter     *meter.Meter
 	server    *rpcserver.Server
 	closers   []func() // in the order of opening
 }
@@ -103,7 +105,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		d.log.Debug("opened", "step", step.name, "took", time.Since(begun))
 	}
 	d.server = rpcserver.New(rpcserver.Methods(rpcserver.Services{
-		Daemon: d, VMs: d.vms, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
+		Daemon: d, VMs: d.vms, Meter: d.meter, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
 		Events: d.store,
 	}), d.authorize, d.log)
 	d.server.Observe(d.metrics)
@@ -269,6 +271,7 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 		},
 	})
 	d.onClose(d.vms.Close)
+	d.meter = meter.New(meter.Config{VMs: d.vms, Chain: chain, Every: time.Duration(c.StatsInterval), Log: d.log})
 	return d.vms.Reconcile(ctx, capabilities.ReadHandle)
 }
 
@@ -294,6 +297,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	background.Go(func() { d.vms.ReapIdle(d.stopped) })
 	background.Go(func() { d.vms.MarkLogs(d.stopped) })
 	background.Go(func() { d.vms.InspectRunning(d.stopped) })
+	background.Go(func() { d.meter.Sample(d.stopped) })
 	if d.net.bridge != nil {
 		background.Go(func() { d.net.bridge.Run(d.stopped) })
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/vm"
+	"github.com/banger-vm/banger/internal/vm/meter"
 )
 
 // Daemon is the daemon itself, as its methods need it.
@@ -45,6 +46,7 @@ type Kernels interface {
 type Services struct {
 	Daemon  Daemon
 	VMs     *vm.Service
+	Meter   *meter.Meter
 	Images  Images
 	Kernels Kernels
 	Ops     *opstate.Registry

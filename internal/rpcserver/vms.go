@@ -95,7 +95,7 @@ func vmMethods(s Services) []Method {
 			}),
 		Call(Read, api.MethodVMStats, "Tells what VMs use of processor, memory, disk and network.",
 			func(ctx context.Context, p api.VMStatsRequest) (api.VMStatsList, error) {
-				stats, err := s.VMs.Stats(ctx, p.Refs)
+				stats, err := s.Meter.Stats(ctx, p.Refs)
 				return api.VMStatsList{VMs: stats}, err
 			}),
 		Call(Write, api.MethodVMPrune, "Deletes VMs that do not run and hold nothing unexported.",

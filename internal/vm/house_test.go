@@ -44,10 +44,12 @@ type house struct {
 	kernel banger.Kernel
 	tree   atomic.Value // tree id that the guest reports for its workspace
 	steps  []string
+	chain  *capability.Chain
 
 	idleAfter time.Duration // Defaults.AutoStop
 	stubborn  atomic.Bool   // the guest does not power off when it is asked
 	sick      atomic.Value  // what root disks report, a string; empty: nothing is wrong
+	asked     atomic.Int32  // how often guests were asked what they use
 	powerOffs atomic.Int32  // how often guests were asked to power off
 }
 
@@ -101,7 +103,7 @@ func (h *house) open(points string) {
 		&capabilities.Agent{Log: log},
 		capabilities.Ports{Open: ports},
 	}, set, log)
-	h.steps = chain.Steps()
+	h.steps, h.chain = chain.Steps(), chain
 	h.ops = opstate.New(h.store, log)
 	h.vms = vm.New(vm.Config{
 		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Ports: ports, Points: set,
@@ -134,6 +136,7 @@ func (h *house) serveAgent(ctx context.Context, spec vmm.Spec, conn net.Conn) {
 			return guestapi.Hello{VMID: string(spec.ID), BootID: "boot-of-" + string(spec.ID), NetworkUp: true}, nil
 		},
 		guestapi.MethodStats: func(context.Context, *call.Call) (any, error) {
+			h.asked.Add(1)
 			return guestapi.Stats{MemTotal: 256 << 20, MemAvailable: 200 << 20, Processes: 7}, nil
 		},
 		guestapi.MethodPowerOff: func(context.Context, *call.Call) (any, error) {

@@ -73,7 +73,7 @@ func (s *Service) notRunning(vm banger.VM, left string) preflight.Problem {
 			if vm.State.Live() {
 				return "nothing, since the VM was started meanwhile", nil
 			}
-			return "removed", s.cfg.Chain.Detach(ctx, s.bareRun(vm, opstate.Discard))
+			return "removed", s.cfg.Chain.Detach(ctx, s.Bare(vm, opstate.Discard))
 		},
 	}
 }

@@ -114,7 +114,7 @@ func (s *Service) stopAgain(run *capability.Run) {
 }
 
 func (s *Service) killAndRemove(ctx context.Context, vm banger.VM, handles HandleReader) error {
-	run := s.bareRun(vm, opstate.Discard)
+	run := s.Bare(vm, opstate.Discard)
 	if err := s.adopt(ctx, run, handles); err != nil && !errkind.Is(err, api.KindNotFound) {
 		return err
 	}

@@ -212,6 +212,18 @@ func (s *Service) Health(ctx context.Context, ref string) (guestapi.Hello, guest
 	return hello, stats, conn.Call(ctx, guestapi.MethodStats, nil, &stats)
 }
 
+// Ping measures how long the agent of a running VM takes to answer.
+func (s *Service) Ping(ctx context.Context, ref string) (time.Duration, error) {
+	_, conn, err := s.Guest(ctx, ref)
+	if err != nil {
+		return 0, err
+	}
+	var hello guestapi.Hello
+	begun := time.Now()
+	err = conn.Call(ctx, guestapi.MethodHello, nil, &hello)
+	return time.Since(begun), err
+}
+
 // driver returns the driver of that name; "auto" and "" mean the one that was chosen for this host.
 func (s *Service) driver(name string) (vmm.Driver, error) {
 	if name == "" || name == "auto" {

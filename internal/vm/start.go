@@ -117,7 +117,7 @@ func (s *Service) startFailed(ctx context.Context, vm banger.VM, cause error) er
 
 // newRun returns the run of a VM that is about to start, to be re-attached or to be cleaned.
 func (s *Service) newRun(ctx context.Context, vm banger.VM, rep opstate.Reporter) (*capability.Run, error) {
-	run := s.bareRun(vm, rep)
+	run := s.Bare(vm, rep)
 	var err error
 	if run.Image, err = s.cfg.Images.Get(ctx, string(vm.Spec.ImageID)); err != nil {
 		return nil, err
@@ -131,8 +131,8 @@ func (s *Service) newRun(ctx context.Context, vm banger.VM, rep opstate.Reporter
 	return run, nil
 }
 
-// bareRun returns a run that is good for cleaning up only: detach and destroy need nothing but the record.
-func (s *Service) bareRun(vm banger.VM, rep opstate.Reporter) *capability.Run {
+// Bare returns a run that is good for cleaning up only: detach and destroy need nothing but the record.
+func (s *Service) Bare(vm banger.VM, rep opstate.Reporter) *capability.Run {
 	return &capability.Run{
 		VM: vm, Report: rep, Dir: s.cfg.Dirs.VMDir(vm.ID), RunDir: s.cfg.Dirs.VMRunDir(vm.ID),
 	}

@@ -238,7 +238,7 @@ func unexported(vm banger.VM, c banger.Changes) error {
 // remove destroys what a stopped VM has on disk, and then its record: a crash in between leaves a record that can be
 // deleted again.
 func (s *Service) remove(ctx context.Context, vm banger.VM) error {
-	run := s.bareRun(vm, opstate.Discard)
+	run := s.Bare(vm, opstate.Discard)
 	for _, do := range []func() error{
 		func() error { return s.step(ctx, stepDeleting) },
 		func() error { return s.cfg.Chain.Destroy(ctx, run) },

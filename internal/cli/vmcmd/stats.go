@@ -30,7 +30,8 @@ func NewStats(a *app.App) *cobra.Command {
 		Long: `Show what VMs use of the host and in their guests; without names, all that run. CPU is of one processor of the host,
 measured over the interval. RESIDENT is the VMM's memory on the host, GUEST what is in use of the guest's memory. ROOT and WORK
 are what the disks take on the host, and FILLED how full the guest's fullest file system is. NET is what the guest has received
-and sent since it was started.`,
+and sent since it was started. Guests of VMs that are named are asked now; else what they said last is shown, of at most twice
+stats_interval ago, so that many guests need not answer at once.`,
 		Example: `  banger vm stats
   banger vm stats web --watch
   banger vm stats -o json`,

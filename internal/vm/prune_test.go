@@ -7,42 +7,8 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
-	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
 )
-
-func TestStats(t *testing.T) {
-	h := newHouse(t)
-	h.must(h.create(running))
-	h.must(h.create(api.VMCreate{Name: "off"}))
-	t.Run("without names those that run are measured, in the guest too", func(t *testing.T) {
-		all, err := h.vms.Stats(t.Context(), nil)
-		if err != nil || len(all) != 1 {
-			t.Fatalf("got %+v, %v", all, err)
-		}
-		s := all[0]
-		if s.Name != "web" || s.Mem != 256<<20 || s.RootAllocated == 0 || s.DiskAllocated == 0 || s.Guest == nil || s.Guest.Processes != 7 {
-			t.Errorf("got %+v", s)
-		}
-	})
-	t.Run("a VM that does not run has no guest, and an unknown one is an error", func(t *testing.T) {
-		all, err := h.vms.Stats(t.Context(), []string{"off", "web"})
-		if err != nil || len(all) != 2 || all[0].Name != "off" || all[0].Guest != nil || all[0].GuestError != "" {
-			t.Errorf("got %+v, %v", all, err)
-		}
-		if _, err := h.vms.Stats(t.Context(), []string{"web", "nobody"}); !errkind.Is(err, api.KindNotFound) {
-			t.Errorf("got %v", err)
-		}
-	})
-	t.Run("a guest is pinged", func(t *testing.T) {
-		if rtt, err := h.vms.Ping(t.Context(), "web"); err != nil || rtt <= 0 {
-			t.Errorf("%v, %v", rtt, err)
-		}
-		if _, err := h.vms.Ping(t.Context(), "off"); !errkind.Is(err, api.KindPrecondition) {
-			t.Errorf("got %v", err)
-		}
-	})
-}
 
 func TestPrune(t *testing.T) {
 	h := newHouse(t)
