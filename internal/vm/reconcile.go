@@ -9,7 +9,9 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/leftover"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
@@ -124,15 +126,29 @@ func (s *Service) killAndRemove(ctx context.Context, vm banger.VM, handles Handl
 	return s.remove(ctx, vm)
 }
 
-// isID reports whether a directory's name is one that we give to VMs.
-func isID(name string) bool {
-	if len(name) != len(banger.NewID[banger.VMID]()) {
-		return false
+// Leftovers finds what is on the host of VMs that have no record, and what a machine left of VMs that do not run.
+func (s *Service) Leftovers(ctx context.Context, handles HandleReader) ([]preflight.Problem, error) {
+	f := leftover.Finder{
+		List: s.List, Drivers: s.cfg.Drivers, Dirs: s.cfg.Dirs, Log: s.log,
+		Lock: func(ctx context.Context, id banger.VMID, action string) (context.Context, banger.VM, func(), error) {
+			return s.lock(ctx, string(id), action, opstate.Discard)
+		},
+		Detach: func(ctx context.Context, vm banger.VM) error {
+			return s.cfg.Chain.Detach(ctx, s.Bare(vm, opstate.Discard))
+		},
+		Remove: func(ctx context.Context, vm banger.VM) error { return s.killAndRemove(ctx, vm, handles) },
 	}
-	for _, c := range name {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
+	return f.Find(ctx)
+}
+
+// removeLeftovers puts right what [Service.Leftovers] finds. A failure is logged and does not keep the others back.
+func (s *Service) removeLeftovers(ctx context.Context, handles HandleReader) error {
+	found, err := s.Leftovers(ctx, handles)
+	for _, p := range found {
+		s.log.Info("removing leftovers", "what", p.Detail)
+		if _, err := p.Mend(ctx); err != nil {
+			s.log.Error("remove leftovers", "what", p.Detail, "err", err)
 		}
 	}
-	return true
+	return err
 }

@@ -1,9 +1,11 @@
-package vm
+// Package leftover finds what is on the host of VMs that have no record, and what a machine left of VMs that do not run.
+package leftover
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,20 +15,40 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
-	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
 )
 
-// Leftovers finds what is on the host of VMs that have no record, and what a machine left of VMs that do not run. It may be
-// asked at any time: what belongs to an operation under way is no leftover. Mending removes it, machine first.
-func (s *Service) Leftovers(ctx context.Context, handles HandleReader) ([]preflight.Problem, error) {
-	ids, err := s.traced()
+// Dirs names the directories of VMs.
+type Dirs interface {
+	VMsDir() string                 // parent of the durable ones
+	VMDir(id banger.VMID) string    // durable
+	VMRunDir(id banger.VMID) string // sockets
+}
+
+// Finder finds leftovers.
+type Finder struct {
+	List    func(context.Context) ([]banger.VM, error)
+	Drivers map[string]vmm.Driver
+	Dirs    Dirs
+	Log     *slog.Logger
+	// Lock takes a VM's lock for action, and returns the record as it is under the lock.
+	Lock func(ctx context.Context, id banger.VMID, action string) (under context.Context, vm banger.VM, unlock func(), err error)
+	// Detach ends what a VM that does not run has on the host, under its lock.
+	Detach func(context.Context, banger.VM) error
+	// Remove ends and removes everything of a VM that has no record.
+	Remove func(context.Context, banger.VM) error
+}
+
+// Find returns what there is. It may be asked at any time: what belongs to an operation under way is no leftover. Mending removes
+// it, machine first.
+func (f *Finder) Find(ctx context.Context) ([]preflight.Problem, error) {
+	ids, err := f.traced()
 	if err != nil {
 		return nil, err
 	}
 	// A record is written before anything of its VM is made, so one that is missing now was missing when the traces were seen.
-	vms, err := s.List(ctx)
+	vms, err := f.List(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -40,12 +62,12 @@ func (s *Service) Leftovers(ctx context.Context, handles HandleReader) ([]prefli
 		switch {
 		case !ok:
 			vm = banger.VM{ID: id, Name: string(id)}
-			if left := s.left(ctx, id, true); left != "" {
-				found = append(found, unclaimed(vm, left, func(ctx context.Context) error { return s.killAndRemove(ctx, vm, handles) }))
+			if left := f.left(ctx, id, true); left != "" {
+				found = append(found, unclaimed(vm, left, func(ctx context.Context) error { return f.Remove(ctx, vm) }))
 			}
 		case !vm.State.Live() && !vm.Pending:
-			if left := s.stale(ctx, vm); left != "" {
-				found = append(found, s.notRunning(vm, left))
+			if left := f.stale(ctx, vm); left != "" {
+				found = append(found, f.notRunning(vm, left))
 			}
 		}
 	}
@@ -60,12 +82,12 @@ func unclaimed(vm banger.VM, left string, remove func(context.Context) error) pr
 	}
 }
 
-func (s *Service) notRunning(vm banger.VM, left string) preflight.Problem {
+func (f *Finder) notRunning(vm banger.VM, left string) preflight.Problem {
 	return preflight.Problem{
 		Detail: fmt.Sprintf("vm %q is %s, but there is %s", vm.Name, vm.State, left), Minor: true,
 		Fix: "end and remove it: `banger doctor --fix`",
 		Mend: func(ctx context.Context) (string, error) {
-			ctx, vm, unlock, err := s.lock(ctx, string(vm.ID), "being cleaned up", opstate.Discard)
+			ctx, vm, unlock, err := f.Lock(ctx, vm.ID, "being cleaned up")
 			if err != nil {
 				return "", err
 			}
@@ -73,21 +95,21 @@ func (s *Service) notRunning(vm banger.VM, left string) preflight.Problem {
 			if vm.State.Live() {
 				return "nothing, since the VM was started meanwhile", nil
 			}
-			return "removed", s.cfg.Chain.Detach(ctx, s.Bare(vm, opstate.Discard))
+			return "removed", f.Detach(ctx, vm)
 		},
 	}
 }
 
 // traced returns the ids for which there is a directory, or a process that mentions one.
-func (s *Service) traced() (map[banger.VMID]bool, error) {
+func (f *Finder) traced() (map[banger.VMID]bool, error) {
 	ids := map[banger.VMID]bool{}
 	add := func(name string) {
 		if isID(name) {
 			ids[banger.VMID(name)] = true
 		}
 	}
-	runs := filepath.Dir(s.cfg.Dirs.VMRunDir("x"))
-	for _, dir := range []string{s.cfg.Dirs.VMsDir(), runs} {
+	runs := filepath.Dir(f.Dirs.VMRunDir("x"))
+	for _, dir := range []string{f.Dirs.VMsDir(), runs} {
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
@@ -104,11 +126,11 @@ func (s *Service) traced() (map[banger.VMID]bool, error) {
 }
 
 // stale is what a machine left of a VM whose record says that it does not run. A VM that is busy is passed over.
-func (s *Service) stale(ctx context.Context, vm banger.VM) string {
+func (f *Finder) stale(ctx context.Context, vm banger.VM) string {
 	const patience = time.Second
 	bounded, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	ctx, now, unlock, err := s.lock(bounded, string(vm.ID), "being checked", opstate.Discard)
+	ctx, now, unlock, err := f.Lock(bounded, vm.ID, "being checked")
 	if err != nil {
 		return ""
 	}
@@ -116,22 +138,22 @@ func (s *Service) stale(ctx context.Context, vm banger.VM) string {
 	if now.State.Live() {
 		return ""
 	}
-	return s.left(ctx, vm.ID, false)
+	return f.left(ctx, vm.ID, false)
 }
 
 // left says what there is of a VM: its process, its run directory and, if that is asked for, its durable directory.
-func (s *Service) left(ctx context.Context, id banger.VMID, durable bool) string {
-	dir, runDir := s.cfg.Dirs.VMDir(id), s.cfg.Dirs.VMRunDir(id)
+func (f *Finder) left(ctx context.Context, id banger.VMID, durable bool) string {
+	dir, runDir := f.Dirs.VMDir(id), f.Dirs.VMRunDir(id)
 	var left []string
-	for _, d := range s.cfg.Drivers {
-		f, ok := d.(vmm.Finder)
+	for _, d := range f.Drivers {
+		finder, ok := d.(vmm.Finder)
 		if !ok {
 			continue
 		}
-		if h, err := f.Find(ctx, id, dir, runDir); err == nil {
+		if h, err := finder.Find(ctx, id, dir, runDir); err == nil {
 			left = append(left, fmt.Sprintf("the process %d", h.PID))
 		} else if !errkind.Is(err, api.KindNotFound) {
-			s.log.Warn("look for a machine", "id", id, "err", err)
+			f.Log.Warn("look for a machine", "id", id, "err", err)
 		}
 	}
 	paths := []string{runDir}
@@ -146,14 +168,15 @@ func (s *Service) left(ctx context.Context, id banger.VMID, durable bool) string
 	return strings.Join(left, " and ")
 }
 
-// removeLeftovers puts right what [Service.Leftovers] finds. A failure is logged and does not keep the others back.
-func (s *Service) removeLeftovers(ctx context.Context, handles HandleReader) error {
-	found, err := s.Leftovers(ctx, handles)
-	for _, p := range found {
-		s.log.Info("removing leftovers", "what", p.Detail)
-		if _, err := p.Mend(ctx); err != nil {
-			s.log.Error("remove leftovers", "what", p.Detail, "err", err)
+// isID reports whether a directory's name is one that we give to VMs.
+func isID(name string) bool {
+	if len(name) != len(banger.NewID[banger.VMID]()) {
+		return false
+	}
+	for _, c := range name {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
 		}
 	}
-	return err
+	return true
 }
