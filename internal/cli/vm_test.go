@@ -150,6 +150,10 @@ func TestLife(t *testing.T) {
 	if d.Params(api.MethodVMStop, &stop); stop.TimeoutMS != 90_000 {
 		t.Errorf("got %+v", stop)
 	}
+	if done = nil; banger(t, d).ok("vm", "stop", "--all").stdout != "web\n" || !slices.Equal(done, []string{"aaaaaaaaaaaa"}) {
+		t.Errorf("of all, those are stopped: %q", done)
+	}
+	banger(t, d).fails(64, "either VMs or --all", "vm", "stop", "--all", "web")
 	banger(t, d).ok("vm", "restart", "--timeout", "1s", "web")
 	banger(t, d).ok("vm", "kill", "--signal", "TERM", "web")
 	var kill api.VMKill

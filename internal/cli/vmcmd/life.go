@@ -44,6 +44,7 @@ func runStart(ctx context.Context, a *app.App, refs []string) error {
 type stopOptions struct {
 	app     *app.App
 	refs    []string
+	all     bool
 	timeout time.Duration
 }
 
@@ -51,17 +52,22 @@ type stopOptions struct {
 func NewStop(a *app.App) *cobra.Command {
 	o := &stopOptions{app: a}
 	cmd := &cobra.Command{
-		Use: "stop VM...", Short: "Stop VMs", Args: app.Args(1, -1, "a VM"),
+		Use: "stop VM... | --all", Short: "Stop VMs", Args: app.Args(0, -1, "VMs"),
 		Long: `Have the guests end their processes, write everything to their disks and power off; one that does not in time is killed.
-Disks and workspaces stay, and "banger vm start" brings a VM back.`,
+Disks and workspaces stay, and "banger vm start" brings a VM back. The system's service does this with all when the host shuts
+down.`,
 		Example: `  banger vm stop web
-  banger vm stop --timeout 1m web db`,
+  banger vm stop --timeout 1m web db
+  banger vm stop --all`,
 		ValidArgsFunction: a.CompleteVMs(-1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o.refs = args
+			if o.refs = args; o.all == (len(args) > 0) {
+				return app.Usage(cmd.CommandPath(), "%s needs either VMs or --all", cmd.CommandPath())
+			}
 			return runStop(cmd.Context(), o)
 		},
 	}
+	cmd.Flags().BoolVar(&o.all, "all", false, "stop all that run")
 	o.timeoutFlag(cmd)
 	return cmd
 }
@@ -81,10 +87,32 @@ func runStop(ctx context.Context, o *stopOptions) error {
 	if err := o.check(); err != nil {
 		return err
 	}
+	if o.all {
+		var err error
+		if o.refs, err = live(ctx, o.app); err != nil {
+			return err
+		}
+	}
 	return each(ctx, o.app, o.refs, func(ctx context.Context, c *client.Client, t app.Target) error {
 		_, err := c.VMStop(ctx, api.VMStop{Ref: api.Ref{Ref: t.ID}, TimeoutMS: o.timeout.Milliseconds()})
 		return err
 	})
+}
+
+// live returns the ids of the VMs that have a machine.
+func live(ctx context.Context, a *app.App) ([]string, error) {
+	c, err := a.Client(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vms, err := c.VMList(ctx)
+	var ids []string
+	for _, vm := range vms {
+		if vm.State == "running" || vm.State == "paused" || vm.State == "starting" {
+			ids = append(ids, vm.ID)
+		}
+	}
+	return ids, err
 }
 
 // NewRestart returns `banger vm restart`.
