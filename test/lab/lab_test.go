@@ -68,7 +68,9 @@ func TestLab(t *testing.T) {
 			l.test(t, s, program)
 		})
 	}
-	t.Run("banger with dmsnap on KVM", func(t *testing.T) { testDMSnap(t, l) })
+	in := l.carry(t)
+	t.Run("banger with dmsnap on KVM", in.testDMSnap)
+	t.Run("banger as a service of systemd", in.testService)
 }
 
 // lab is the guest, and the banger that runs it.
