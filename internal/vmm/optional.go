@@ -21,6 +21,14 @@ type Signaler interface {
 	Signal(sig syscall.Signal) error
 }
 
+// Saver is an optional interface of a [Machine] that was started with Spec.Memory.
+type Saver interface {
+	// Save halts the guest for good and writes its processors and devices to the file state, which must not exist. That file, the
+	// memory file and the disks as they are then make a machine again, any number of times. What is left to do with this one is to
+	// kill it: before that its memory file may change.
+	Save(ctx context.Context, state string) error
+}
+
 // Halter is an optional interface of a [Machine] that halts its guest where going on would lose what the guest writes: when the
 // host's disk is full. The guest goes on by itself once there is room.
 type Halter interface {

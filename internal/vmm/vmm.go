@@ -77,7 +77,7 @@ type Features struct {
 	PCI       bool     // virtio devices are on PCI; else memory-mapped
 	Tap       bool
 	Pause     bool
-	Snapshot  bool
+	Snapshot  bool // its machines are Savers, and Spec.Restore works
 	MinMemMiB int // smallest guest memory that boots
 	// Unfit is what keeps any machine from starting on this host; Check reports it too.
 	Unfit []preflight.Problem
@@ -96,6 +96,18 @@ type Spec struct {
 	Args   string // more kernel command line, after the driver's own
 	Disks  []Disk // in order: vda, vdb, …
 	NIC    *NIC
+	// Memory is a file to be made that the guest's memory lives in, for a machine that will be saved; empty: it is anonymous.
+	Memory string
+	// Restore is what the machine goes on from in place of a boot: Kernel, Initrd and Args are not looked at. VCPU, MemMiB and
+	// the kinds and order of Disks and NIC must be as when it was saved; disks may have grown, which the guest is told.
+	Restore *Saved
+}
+
+// Saved is a machine on disk. Neither file may change while a machine lives that was restored from it: its memory is a private
+// mapping of the file, of which it shares what it does not write.
+type Saved struct {
+	Memory string // Spec.Memory of the machine that was saved
+	State  string // its processors and devices
 }
 
 // Disk is one virtio block device.

@@ -34,7 +34,7 @@ func (d *Driver) Name() string { return Name }
 // Features are those of a machine under TCG.
 func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
-		Accel: vmm.AccelTCG, Engine: engine, Formats: []string{"raw", "qcow2"}, UserNet: true, MinMemMiB: d.host.cfg.MinMemMiB,
+		Accel: vmm.AccelTCG, Engine: engine, Formats: []string{"raw", "qcow2"}, UserNet: true, Snapshot: true, MinMemMiB: d.host.cfg.MinMemMiB,
 		Unfit: d.host.cfg.Unfit,
 	}
 }
@@ -61,6 +61,9 @@ func (d *Driver) Check(_ context.Context, spec vmm.Spec) []preflight.Problem {
 
 func files(spec vmm.Spec) []string {
 	paths := []string{spec.Kernel, spec.Initrd}
+	if spec.Restore != nil {
+		paths = []string{spec.Restore.Memory, spec.Restore.State}
+	}
 	for _, disk := range spec.Disks {
 		paths = append(paths, disk.Path)
 	}
@@ -93,6 +96,9 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err e
 			return nil, err
 		}
 	}
+	if err := remembers(spec); err != nil {
+		return nil, err
+	}
 	for _, log := range []string{vmm.ConsoleLog, vmm.VMMLog} {
 		if err := os.WriteFile(filepath.Join(spec.Dir, log), nil, 0o600); err != nil {
 			return nil, err
@@ -105,6 +111,37 @@ func (d *Driver) Start(ctx context.Context, spec vmm.Spec) (_ vmm.Machine, err e
 	}
 	p.print(h.cfg.Console)
 	return &machine{host: h, p: p}, nil
+}
+
+// savedMark is what a saved machine's state is.
+const savedMark = "fake machine"
+
+// remembers makes the memory of a machine that will be saved, and looks at that of one that was.
+func remembers(spec vmm.Spec) error {
+	if spec.Restore != nil {
+		b, err := os.ReadFile(spec.Restore.State)
+		if err == nil && string(b) != savedMark {
+			err = errkind.New(api.KindDataLoss, "%s is no saved machine", spec.Restore.State)
+		}
+		return err
+	}
+	if spec.Memory == "" {
+		return nil
+	}
+	return os.WriteFile(spec.Memory, nil, 0o600)
+}
+
+// Save implements vmm.Saver.
+func (m *machine) Save(_ context.Context, state string) error {
+	f, err := os.OpenFile(state, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return errkind.New(api.KindExists, "%s exists", state)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, savedMark)
+	return errors.Join(err, f.Close())
 }
 
 // Adopt finds the machine of a handle.

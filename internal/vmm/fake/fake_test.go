@@ -18,10 +18,11 @@ import (
 // newHost returns a computer whose guests speak the suite's protocol.
 func newHost() *fake.Host {
 	var host *fake.Host
+	var guests vmmtest.Guests
 	host = fake.NewHost(fake.Config{
 		Console: "booting\n",
 		Agent: func(ctx context.Context, spec vmm.Spec, conn net.Conn) {
-			vmmtest.Serve(ctx, conn, func(text string) { host.Print(spec.ID, text) }, func(how string) {
+			guests.Of(spec).Serve(ctx, conn, func(text string) { host.Print(spec.ID, text) }, func(how string) {
 				end := map[string]func(banger.VMID){"power-off": host.PowerOff, "reboot": host.Reboot, "panic": host.Panic}[how]
 				end(spec.ID)
 			})

@@ -29,10 +29,10 @@ func (d *Driver) argv(s vmm.Spec) []string {
 		d.binary, "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-name", "guest=" + string(s.ID), "-pidfile", pidFile(s.RunDir),
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-M", d.machine(), "-m", strconv.Itoa(s.MemMiB), "-smp", strconv.Itoa(s.VCPU),
-		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", d.kernelArgs(s),
+		"-m", strconv.Itoa(s.MemMiB), "-smp", strconv.Itoa(s.VCPU),
 		"-chardev", "file,id=con,append=on,path=" + comma(filepath.Join(s.Dir, vmm.ConsoleLog)), "-serial", "chardev:con",
 	}
+	args = append(args, d.originArgs(s)...)
 	if d.accel.name == vmm.AccelKVM {
 		args = append(args, "-accel", "kvm", "-cpu", "host")
 	} else {
@@ -54,12 +54,28 @@ func (d *Driver) argv(s vmm.Spec) []string {
 	return args
 }
 
-func (d *Driver) kernelArgs(s vmm.Spec) string {
+// originArgs say what the machine begins with: a kernel, or, where it is restored, a memory that has one.
+func (d *Driver) originArgs(s vmm.Spec) []string {
+	const memory = "ram"
+	file := func(path, share string) []string {
+		return []string{"-M", d.machine() + ",memory-backend=" + memory,
+			"-object", fmt.Sprintf("memory-backend-file,id=%s,size=%dM,share=%s,mem-path=%s", memory, s.MemMiB, share, comma(path))}
+	}
+	switch {
+	case s.Restore != nil:
+		return append(file(s.Restore.Memory, "off"), "-incoming", "defer", "-S")
+	case s.Memory != "":
+		return append(file(s.Memory, "on"), d.kernelArgs(s)...)
+	}
+	return append([]string{"-M", d.machine()}, d.kernelArgs(s)...)
+}
+
+func (d *Driver) kernelArgs(s vmm.Spec) []string {
 	facts := vmm.BootFacts{Accel: d.accel.name, Console: "ttyS0"}
 	if d.accel.name == vmm.AccelTCG && d.machine() == "microvm" {
 		facts.TSCKHz = d.tscKHz
 	}
-	return strings.TrimSpace(vmm.BootArgs(facts) + " " + s.Args)
+	return []string{"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", strings.TrimSpace(vmm.BootArgs(facts) + " " + s.Args)}
 }
 
 // deviceSuffix is the bus part of virtio device names.

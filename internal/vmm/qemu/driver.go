@@ -150,7 +150,7 @@ func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
 		Accel: d.accel.name, AccelWhy: d.accel.why, AccelHint: d.accel.hint,
 		Engine:  fmt.Sprintf("qemu %s (%s, %s)", d.version, d.machine(), d.accel.name),
-		Formats: []string{"raw", "qcow2"}, UserNet: true, PCI: d.machine() != "microvm", MinMemMiB: minMemMiB, Unfit: d.defects,
+		Formats: []string{"raw", "qcow2"}, UserNet: true, PCI: d.machine() != "microvm", MinMemMiB: minMemMiB, Snapshot: true, Unfit: d.defects,
 	}
 }
 
@@ -170,6 +170,9 @@ func (d *Driver) Check(_ context.Context, s vmm.Spec) []preflight.Problem {
 		add("set BANGER_ROOT to a shorter directory", "the socket path %s is longer than %d bytes", path, vmmproc.MaxSocketPath)
 	}
 	files := []string{s.Kernel, s.Initrd}
+	if s.Restore != nil {
+		files = []string{s.Restore.Memory, s.Restore.State}
+	}
 	for _, disk := range s.Disks {
 		files = append(files, disk.Path)
 	}

@@ -24,6 +24,7 @@ type machine struct {
 	mu      sync.Mutex    // guards what follows: the waiter and the listener write it
 	over    bool          // the process is gone: nobody listens any more
 	monitor net.Conn      // the QMP connection
+	client  *qmp.Client   // on monitor; nil: there never was one
 	heard   chan struct{} // closed when monitor has ended; nil: nobody listened
 	told    qmp.Reason    // why QEMU ends, by its own word
 	halt    halt
@@ -60,16 +61,16 @@ func (m *machine) listen(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	m.monitor, m.heard = conn, heard
+	client := qmp.NewClient(conn, qmp.Listener{Event: func(e qmp.Event) { m.hear(conn, e) }, Status: func(status string) {
+		if status == qmp.StatusIOError {
+			m.halted(conn)
+		}
+	}})
+	m.monitor, m.client, m.heard = conn, client, heard
 	go func() {
 		defer close(heard)
 		defer conn.Close()
-		err := qmp.Listen(conn, qmp.Listener{Event: func(e qmp.Event) { m.hear(conn, e) }, Status: func(status string) {
-			if status == qmp.StatusIOError {
-				m.halted(conn)
-			}
-		}})
-		if err != nil {
+		if err := client.Listen(); err != nil {
 			m.driver.cfg.Log.Debug("qmp", "id", m.Handle().ID, "err", err)
 		}
 	}()

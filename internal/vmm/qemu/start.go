@@ -43,6 +43,13 @@ func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
 		return nil, errors.Join(err, m.Kill(undo))
 	}
 	m.listen(conn)
+	if s.Restore != nil {
+		if err := m.restore(ctx, *s.Restore); err != nil {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), vmmproc.KillTimeout)
+			defer cancel()
+			return nil, errors.Join(err, m.Kill(undo))
+		}
+	}
 	return m, nil
 }
 

@@ -5,11 +5,13 @@
 //
 //	echo TEXT    answers TEXT
 //	print TEXT   prints TEXT on the console, answers "ok"
+//	keep TEXT    keeps TEXT in memory, answers "ok"
+//	kept         answers what was kept last
 //	power-off    powers off
 //	reboot       reboots
 //	panic        makes the kernel panic
 //
-// It serves one connection after the other, and survives a connection's end. [Serve] is that protocol for guests in memory.
+// It serves one connection after the other, and survives a connection's end. [Guest] is that protocol for guests in memory.
 package vmmtest
 
 import (
@@ -23,10 +25,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -47,7 +52,7 @@ type Harness struct {
 
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
-	for _, group := range [][]sentence{startSentences, channelSentences, adoptSentences, endSentences} {
+	for _, group := range [][]sentence{startSentences, channelSentences, adoptSentences, endSentences, saveSentences(h.New(t))} {
 		for _, s := range group {
 			t.Run(s.name, func(t *testing.T) { s.test(t, h) })
 		}
@@ -60,9 +65,39 @@ type sentence struct {
 	test func(t *testing.T, h Harness)
 }
 
-// Serve is the suite's guest for drivers whose guest is a function: it answers the lines of conn until conn or ctx ends.
-// print writes to the guest's console; end ends the guest: "power-off", "reboot" or "panic".
-func Serve(ctx context.Context, conn net.Conn, print func(text string), end func(how string)) {
+// Guest is the memory of the suite's guest.
+type Guest struct{ kept atomic.Value }
+
+// Guests are the guests of machines whose guest is a function.
+type Guests struct {
+	mu   sync.Mutex // guards the rest: machines of parallel tests start
+	byVM map[banger.VMID]*Guest
+	file map[string]*Guest // by the file that the memory is in
+}
+
+// Of returns the guest of a machine: one that was restored begins with the memory of the one that was saved.
+func (all *Guests) Of(spec vmm.Spec) *Guest {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if g := all.byVM[spec.ID]; g != nil {
+		return g
+	}
+	if all.byVM == nil {
+		all.byVM, all.file = map[banger.VMID]*Guest{}, map[string]*Guest{}
+	}
+	g := &Guest{}
+	if spec.Restore != nil {
+		g.kept.Store(all.file[spec.Restore.Memory].kept.Load())
+	}
+	if all.byVM[spec.ID] = g; spec.Memory != "" {
+		all.file[spec.Memory] = g
+	}
+	return g
+}
+
+// Serve answers the lines of conn until conn or ctx ends, for drivers whose guest is a function too. print writes to the guest's
+// console; end ends the guest: "power-off", "reboot" or "panic".
+func (g *Guest) Serve(ctx context.Context, conn net.Conn, print func(text string), end func(how string)) {
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	for lines := bufio.NewScanner(conn); lines.Scan(); {
@@ -73,6 +108,11 @@ func Serve(ctx context.Context, conn net.Conn, print func(text string), end func
 		case "print":
 			print(arg + "\n")
 			fmt.Fprintln(conn, "ok")
+		case "keep":
+			g.kept.Store(arg)
+			fmt.Fprintln(conn, "ok")
+		case "kept":
+			fmt.Fprintln(conn, g.kept.Load())
 		default:
 			end(verb)
 		}

@@ -124,7 +124,7 @@ var defects = map[string]struct {
 		wrap: func(m vmm.Machine) vmm.Machine {
 			return wrongMachine{Machine: m, dial: func(ctx context.Context) (net.Conn, error) {
 				ours, theirs := net.Pipe() // never closed: the suite's patience must not end it either
-				go vmmtest.Serve(context.WithoutCancel(ctx), theirs, func(string) {}, func(string) {})
+				go new(vmmtest.Guest).Serve(context.WithoutCancel(ctx), theirs, func(string) {}, func(string) {})
 				return ours, nil
 			}}
 		},
@@ -214,9 +214,10 @@ func TestDefect(t *testing.T) {
 	if !ok && os.Getenv(defectEnv) != "" {
 		t.Skip("no such defect")
 	}
+	var guests vmmtest.Guests
 	var computer *fake.Host
 	computer = fake.NewHost(fake.Config{Agent: func(ctx context.Context, s vmm.Spec, conn net.Conn) {
-		vmmtest.Serve(ctx, conn, func(text string) { computer.Print(s.ID, text) }, func(how string) {
+		guests.Of(s).Serve(ctx, conn, func(text string) { computer.Print(s.ID, text) }, func(how string) {
 			map[string]func(banger.VMID){"power-off": computer.PowerOff, "reboot": computer.Reboot, "panic": computer.Panic}[how](s.ID)
 		})
 	}})

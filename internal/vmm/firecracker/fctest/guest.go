@@ -58,7 +58,7 @@ func lead(conn net.Conn, early bool) {
 		return
 	}
 	fmt.Fprintf(conn, "OK %d\n", 1<<30)
-	vmmtest.Serve(context.Background(), buffered{conn, in}, func(text string) { fmt.Print(text) }, end)
+	new(vmmtest.Guest).Serve(context.Background(), buffered{conn, in}, func(text string) { fmt.Print(text) }, end)
 }
 
 // buffered is a connection of which something was read already.

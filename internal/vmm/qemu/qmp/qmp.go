@@ -1,4 +1,4 @@
-// Package qmp listens to QEMU's machine protocol (docs/interop/qmp-spec.rst of QEMU): JSON objects, one a line, over a Unix
+// Package qmp speaks QEMU's machine protocol (docs/interop/qmp-spec.rst of QEMU): JSON objects, one a line, over a Unix
 // socket; a greeting, then commands with their answers, and events at any time. QEMU tells by an event how a guest ended,
 // which nothing else does reliably.
 //
@@ -7,10 +7,7 @@
 package qmp
 
 import (
-	"bufio"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"io"
 )
 
@@ -74,51 +71,22 @@ func Cont(conn io.Writer) error {
 	return err
 }
 
-// message is anything that QEMU sends to a listener.
+// message is anything that QEMU sends.
 type message struct {
 	Greeting json.RawMessage `json:"QMP"`
 	Event
-	Return struct {
-		Status string `json:"status"` // of query-status
-	} `json:"return"`
-	Error *struct {
+	ID     int             `json:"id"` // of the command that this answers; 0: of one that Listen gave
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
 		Desc string `json:"desc"`
 	} `json:"error"`
 }
 
-// Listen waits for the greeting, asks for the machine's status, lets events come, and tells l. It returns when the connection
-// ends: nil when QEMU ended it after the greeting.
-func Listen(conn io.ReadWriter, l Listener) error {
-	lines := bufio.NewScanner(conn)
-	lines.Buffer(nil, maxLine)
-	greeted := false
-	for lines.Scan() {
-		var m message
-		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
-			return fmt.Errorf("qmp: %w", err)
-		}
-		switch {
-		case m.Error != nil:
-			return fmt.Errorf("qmp: %s", m.Error.Desc)
-		case m.Greeting != nil && !greeted:
-			greeted = true
-			// Before this command QEMU sends no events.
-			if _, err := io.WriteString(conn, `{"execute":"qmp_capabilities"}`+"\n"+`{"execute":"query-status"}`+"\n"); err != nil {
-				return fmt.Errorf("qmp: %w", err)
-			}
-		case !greeted || m.Greeting != nil:
-			return errors.New("qmp: the peer is not QEMU: no greeting, or two")
-		case m.Name != "":
-			l.Event(m.Event)
-		case m.Return.Status != "":
-			l.Status(m.Return.Status)
-		}
+// status returns the machine's run state from the answer to query-status; of other answers it is empty.
+func (m message) status() string {
+	var data struct{ Status string }
+	if json.Unmarshal(m.Return, &data) != nil {
+		return ""
 	}
-	if err := lines.Err(); err != nil {
-		return fmt.Errorf("qmp: %w", err)
-	}
-	if !greeted {
-		return errors.New("qmp: the connection ended before a greeting")
-	}
-	return nil
+	return data.Status
 }

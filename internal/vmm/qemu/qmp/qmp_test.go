@@ -30,10 +30,10 @@ func (p *peer) Write(b []byte) (int, error) {
 }
 
 func listen(p *peer) (names []string, reasons []Reason, err error) {
-	err = Listen(p, Listener{
+	err = NewClient(p, Listener{
 		Event:  func(e Event) { names, reasons = append(names, e.Name), append(reasons, e.Shutdown()) },
 		Status: func(status string) { names = append(names, "status "+status) },
-	})
+	}).Listen()
 	return names, reasons, err
 }
 
@@ -92,7 +92,7 @@ func TestHalt(t *testing.T) {
 		`{"event":"BLOCK_IO_ERROR","data":{"device":"disk1","operation":"read","action":"stop","nospace":false}}` + "\n" +
 		`{"event":"RESUME"}` + "\n")}
 	var got []string
-	err := Listen(p, Listener{
+	err := NewClient(p, Listener{
 		Event: func(e Event) {
 			if e.NoSpace() {
 				e.Name = "no space"
@@ -100,7 +100,7 @@ func TestHalt(t *testing.T) {
 			got = append(got, e.Name)
 		},
 		Status: func(status string) { got = append(got, status) },
-	})
+	}).Listen()
 	if err != nil {
 		t.Fatal(err)
 	}

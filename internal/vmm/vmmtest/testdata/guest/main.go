@@ -62,11 +62,12 @@ func servePort() error {
 	if err != nil {
 		return err
 	}
+	memory := new(vmmtest.Guest)
 	for {
 		if err := port.WaitHost(context.Background()); err != nil {
 			return err
 		}
-		answer(keepOpen{port})
+		answer(memory, keepOpen{port})
 	}
 }
 
@@ -75,17 +76,18 @@ func serveVsock() error {
 	if err != nil {
 		return err
 	}
+	memory := new(vmmtest.Guest)
 	for {
 		conn, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		go answer(conn)
+		go answer(memory, conn)
 	}
 }
 
-func answer(conn net.Conn) {
-	vmmtest.Serve(context.Background(), conn, func(text string) { fmt.Print(text) }, end)
+func answer(memory *vmmtest.Guest, conn net.Conn) {
+	memory.Serve(context.Background(), conn, func(text string) { fmt.Print(text) }, end)
 }
 
 // keepOpen keeps the port open for the next connection.
