@@ -31,6 +31,7 @@ const SSHPort = 22
 // The agent's methods. Those marked with a stream kind carry bytes after the response line.
 const (
 	MethodHello    = "agent.hello"      // Await → Hello: identity and readiness; answered as soon as the root is mounted and what Await names is decided
+	MethodBecome   = "agent.become"     // Become → Hello: makes a template's guest a VM; answered when it is one
 	MethodConfig   = "agent.configure"  // Identity → none: replace keys, time and environment of a running guest
 	MethodStats    = "agent.stats"      // → Stats
 	MethodPorts    = "agent.ports"      // → Ports
@@ -71,6 +72,17 @@ type BootConfig struct {
 	Modules        []string  `json:"modules,omitempty"`         // paths in the initramfs, in load order
 	LateModules    []string  `json:"late_modules,omitempty"`    // loaded by path below the modules mount once root is up
 	MachineID      string    `json:"machine_id,omitempty"`      // 32 hex digits for /etc/machine-id
+	// Template makes the guest nobody's: it comes up as far as all VMs are the same, and waits for [MethodBecome]. Of Net only MAC is
+	// set, by which the interface is found then.
+	Template bool `json:"template,omitempty"`
+}
+
+// Become makes the guest of a template, restored, the guest of a VM. It must be answered before anything else is asked.
+type Become struct {
+	// Config is as for a boot: Root grows, Mounts are those that the template lacks, Modules and LateModules are loaded already, and
+	// Time is the host's clock now.
+	Config BootConfig `json:"config"`
+	Seed   []byte     `json:"seed"` // 32 bytes or more from the host's random generator, for the guest's: it has the template's state
 }
 
 // Mount is one file system to mount. Device is a path such as /dev/vda.

@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -30,7 +31,7 @@ import (
 
 // Agent is the state of the running agent.
 type Agent struct {
-	cfg      guestapi.BootConfig
+	boot     atomic.Pointer[guestapi.BootConfig] // a template's is replaced once
 	version  string
 	log      *slog.Logger
 	journal  *facts.Journal
@@ -47,15 +48,18 @@ type Agent struct {
 	ssh     *milestone
 
 	powerOff sync.Once
+	becoming sync.Mutex      // a guest becomes a VM once
+	life     context.Context // the agent's, for what outlives a call
 }
 
-func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
+func newAgent(ctx context.Context, cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
 	a := &Agent{
-		cfg: cfg, version: version, log: log, journal: j, sup: proc.New(),
+		life: ctx, version: version, log: log, journal: j, sup: proc.New(),
 		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
 		resolver: &net.Resolver{PreferGo: true},
 		root:     newMilestone(), usable: newMilestone(), network: newMilestone(), ssh: newMilestone(),
 	}
+	a.boot.Store(&cfg)
 	a.commands = run.New(a.sup, a.identity.environ)
 	a.sshServer = sshserver.New(sshserver.Config{
 		HostKey: a.identity.hostKeyPEM, AuthorizedKeys: a.identity.authorizedKeys, Run: a.commands, Log: log,
@@ -124,7 +128,7 @@ func (a *Agent) serve(ctx context.Context) error {
 	}
 	handlers := a.handlers()
 	for method, h := range handlers {
-		if method == guestapi.MethodHello {
+		if method == guestapi.MethodHello || method == guestapi.MethodBecome {
 			continue
 		}
 		handlers[method] = func(ctx context.Context, c *call.Call) (any, error) {
@@ -137,18 +141,30 @@ func (a *Agent) serve(ctx context.Context) error {
 	return channel.Serve(ctx, handlers, a.log)
 }
 
-// begin says that the guest is there, and makes it whole.
+// config is what the guest is.
+func (a *Agent) config() guestapi.BootConfig { return *a.boot.Load() }
+
+// begin does what is left of a boot once the root is entered.
 func (a *Agent) begin(ctx context.Context) {
 	a.root.decide(true)
 	a.journal.Phase("ready")
-	boot.Prepare(a.cfg, a.journal)
-	boot.Grow(a.cfg, a.journal)
-	a.network.decide(boot.Network(a.cfg, a.journal) == nil && a.cfg.Net != nil)
+	if cfg := a.config(); !cfg.Template {
+		a.journal.Warn("set the clock", boot.SetClock(cfg.Time.Add(facts.SinceBoot())))
+		a.settle(ctx)
+	}
+	boot.LoadLate(a.config(), a.journal)
+}
+
+// settle makes the guest the one that its configuration tells of.
+func (a *Agent) settle(ctx context.Context) {
+	cfg := a.config()
+	boot.Prepare(cfg, a.journal)
+	boot.Grow(cfg, a.journal)
+	a.network.decide(boot.Network(cfg, a.journal) == nil && cfg.Net != nil)
 	a.usable.decide(true)
-	boot.Settle(a.cfg, a.journal)
+	boot.Settle(cfg, a.journal)
 	a.journal.Phase("settled")
 	go a.listenSSH(ctx)
-	boot.LoadLate(a.cfg, a.journal)
 }
 
 // identity is what the host may replace in a running guest.

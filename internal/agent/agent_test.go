@@ -13,11 +13,12 @@ import (
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/agent/call"
 	"github.com/banger-vm/banger/internal/agent/facts"
+	"github.com/banger-vm/banger/internal/errkind"
 )
 
 func testAgent() *Agent {
 	cfg := guestapi.BootConfig{VMID: "vm1", Init: guestapi.InitAgent, AuthorizedKeys: []string{"ssh-ed25519 A"}, Env: []string{"A=1"}}
-	return newAgent(cfg, "v1", facts.NewJournal(nil, []string{"a warning"}), slog.New(slog.DiscardHandler))
+	return newAgent(context.Background(), cfg, "v1", facts.NewJournal(nil, []string{"a warning"}), slog.New(slog.DiscardHandler))
 }
 
 // ask makes one call on a's handlers.
@@ -100,5 +101,36 @@ func TestMilestoneIsDecidedOnce(t *testing.T) {
 	cancel()
 	if err := newMilestone().wait(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("error is %v", err)
+	}
+}
+
+func TestBecome(t *testing.T) {
+	seed := make([]byte, 32)
+	t.Run("a guest that is a VM's becomes no other", func(t *testing.T) {
+		err := ask(t.Context(), t, testAgent(), guestapi.MethodBecome, guestapi.Become{Config: guestapi.BootConfig{VMID: "vm2"}, Seed: seed}, nil)
+		if !errkind.Is(err, api.KindPrecondition) {
+			t.Errorf("got %v", err)
+		}
+	})
+	template := func() *Agent {
+		return newAgent(context.Background(), guestapi.BootConfig{Init: guestapi.InitAgent, Template: true}, "v1", facts.NewJournal(nil, nil), slog.New(slog.DiscardHandler))
+	}
+	t.Run("a template's guest has no boot id, which others would have too", func(t *testing.T) {
+		var h guestapi.Hello
+		if err := ask(t.Context(), t, template(), guestapi.MethodHello, nil, &h); err != nil || h.BootID != "" || h.Kernel == "" {
+			t.Errorf("hello is %+v, %v", h, err)
+		}
+	})
+	for name, p := range map[string]guestapi.Become{
+		"a template": {Config: guestapi.BootConfig{VMID: "vm2", Template: true}, Seed: seed},
+		"nobody":     {Seed: seed},
+		"a VM whose random numbers would be the template's": {Config: guestapi.BootConfig{VMID: "vm2"}, Seed: seed[:31]},
+	} {
+		t.Run("it does not become "+name, func(t *testing.T) {
+			a := template()
+			if err := ask(t.Context(), t, a, guestapi.MethodBecome, p, nil); !errkind.Is(err, api.KindInvalid) || !a.config().Template {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }

@@ -25,6 +25,7 @@ import (
 func (a *Agent) handlers() map[string]call.Handler {
 	all := map[string]call.Handler{
 		guestapi.MethodHello:    a.hello,
+		guestapi.MethodBecome:   a.become,
 		guestapi.MethodConfig:   a.configure,
 		guestapi.MethodStats:    func(context.Context, *call.Call) (any, error) { return facts.Stats(), nil },
 		guestapi.MethodPorts:    func(context.Context, *call.Call) (any, error) { return facts.Ports(), nil },
@@ -55,12 +56,20 @@ func (a *Agent) hello(ctx context.Context, c *call.Call) (any, error) {
 			return nil, err
 		}
 	}
+	return a.whoWeAre(), nil
+}
+
+func (a *Agent) whoWeAre() guestapi.Hello {
+	cfg := a.config()
 	h := guestapi.Hello{
-		Version: a.version, VMID: a.cfg.VMID, Init: a.cfg.Init, BootID: oneLine("/proc/sys/kernel/random/boot_id"),
+		Version: a.version, VMID: cfg.VMID, Init: cfg.Init,
 		Kernel: oneLine("/proc/sys/kernel/osrelease"), NetworkUp: a.network.isReached(), SSHUp: a.ssh.isReached(),
 	}
+	if !cfg.Template { // the kernel makes it up when it is read first: each guest that was one template is to have its own
+		h.BootID = oneLine("/proc/sys/kernel/random/boot_id")
+	}
 	h.Phases, h.Warnings = a.journal.Read()
-	return h, nil
+	return h
 }
 
 func oneLine(path string) string {
@@ -99,7 +108,7 @@ func (a *Agent) handlePowerOff(ctx context.Context, c *call.Call) (any, error) {
 func (a *Agent) end(ctx context.Context, answer func()) {
 	a.powerOff.Do(func() {
 		var err error
-		if a.cfg.Init == guestapi.InitAgent {
+		if a.config().Init == guestapi.InitAgent {
 			err = power.Quiesce(ctx)
 			answer()
 		} else {

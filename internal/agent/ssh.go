@@ -16,7 +16,7 @@ const imageSSHD = "/usr/sbin/sshd"
 // served in any case.
 func (a *Agent) listenSSH(ctx context.Context) {
 	defer a.ssh.decide(false)
-	if a.cfg.Init != guestapi.InitAgent {
+	if a.config().Init != guestapi.InitAgent {
 		if _, err := os.Stat(imageSSHD); err == nil {
 			return
 		}

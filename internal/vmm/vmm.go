@@ -78,7 +78,7 @@ type Features struct {
 	Tap       bool
 	Pause     bool
 	Snapshot  bool // its machines are Savers, and Spec.Restore works
-	MinMemMiB int // smallest guest memory that boots
+	MinMemMiB int  // smallest guest memory that boots
 	// Unfit is what keeps any machine from starting on this host; Check reports it too.
 	Unfit []preflight.Problem
 }

@@ -17,7 +17,6 @@ import (
 
 // Prepare gives the guest what processes inherit or see from their first moment: time, name, limits.
 func Prepare(cfg guestapi.BootConfig, j *facts.Journal) {
-	j.Warn("set the clock", SetClock(cfg.Time.Add(facts.SinceBoot())))
 	j.Warn("set the host name", unix.Sethostname([]byte(cfg.Name)))
 	j.Warn("set limits", setLimits())
 }

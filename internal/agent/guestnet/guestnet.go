@@ -4,6 +4,7 @@ package guestnet
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -55,6 +56,27 @@ func Up(n *guestapi.Net) error {
 	}
 	if err := r.addDefault(index, gateway); err != nil {
 		return fmt.Errorf("add default route by %s through %s: %w", gateway, name, err)
+	}
+	return nil
+}
+
+// SetMAC gives the interface with the hardware address old another one.
+func SetMAC(old, mac string) error {
+	address, err := net.ParseMAC(mac)
+	if err != nil {
+		return err
+	}
+	name, index, err := byMAC(netClass, old)
+	if err != nil {
+		return err
+	}
+	r, err := openRTNL()
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	if err := r.setMAC(index, address); err != nil {
+		return fmt.Errorf("set the address of %s to %s: %w", name, mac, err)
 	}
 	return nil
 }

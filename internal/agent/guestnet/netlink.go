@@ -103,6 +103,13 @@ func (r *rtnl) setUp(index, mtu int) error {
 	return r.do(unix.RTM_NEWLINK, 0, body, attrs...)
 }
 
+// setMAC gives the link another hardware address.
+func (r *rtnl) setMAC(index int, mac []byte) error {
+	body := make([]byte, unix.SizeofIfInfomsg)
+	binary.NativeEndian.PutUint32(body[4:], uint32(index))
+	return r.do(unix.RTM_NEWLINK, 0, body, attr{unix.IFLA_ADDRESS, mac})
+}
+
 // addAddress gives the link an address (struct ifaddrmsg). An IPv6 address is usable at once: nobody else can have it.
 func (r *rtnl) addAddress(index int, p netip.Prefix) error {
 	ip := p.Addr()
