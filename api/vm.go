@@ -15,9 +15,11 @@ type VM struct {
 	ImageID  string   `json:"image_id"`
 	Kernel   string   `json:"kernel"`
 	KernelID string   `json:"kernel_id"`
-	VMM      string   `json:"vmm"`              // as asked: auto, qemu, firecracker
-	Engine   string   `json:"engine,omitempty"` // what runs it now, such as qemu/tcg
-	Init     string   `json:"init"`             // agent, or the path of the image's own init
+	VMM      string   `json:"vmm"`                 // as asked: auto, qemu, firecracker
+	Engine   string   `json:"engine,omitempty"`    // what runs it now, such as qemu/tcg
+	Start    string   `json:"start,omitempty"`     // how it was started last: warm, from a template, or cold, by a boot
+	StartWhy string   `json:"start_why,omitempty"` // why not warm
+	Init     string   `json:"init"`                // agent, or the path of the image's own init
 	VCPU     int      `json:"vcpu"`
 	MemMiB   int      `json:"mem_mib"`
 	RootSize int64    `json:"root_size"`
@@ -72,6 +74,7 @@ type VMCreate struct {
 	// AutoStopMS stops the VM when it was not used for so long; 0 is never, nil the configured default.
 	AutoStopMS *int64 `json:"auto_stop_ms,omitempty"`
 	Start      bool   `json:"start,omitempty"` // and start it
+	Cold       bool   `json:"cold,omitempty"`  // it boots in any case, and does not begin with a template
 	// Ephemeral VMs belong to a client: when no vm.lease is held on one any more, the daemon exports what changed in its
 	// workspace to its patches directory and deletes it. `vm run --rm` makes such VMs.
 	Ephemeral bool `json:"ephemeral,omitempty"`

@@ -191,6 +191,28 @@ func (c *Client) KernelDelete(ctx context.Context, ref string) error {
 	return c.call(ctx, api.MethodKernelDelete, api.Ref{Ref: ref}, nil)
 }
 
+// TemplateList returns the templates, those that were used last at the end.
+func (c *Client) TemplateList(ctx context.Context) ([]api.Template, error) {
+	l, err := get[api.TemplateList](ctx, c, api.MethodTemplateList, nil)
+	return l.Templates, err
+}
+
+// TemplateBuildBegin begins to make a template, unless there is one. The operation's result is an [api.Ref] with its id.
+func (c *Client) TemplateBuildBegin(ctx context.Context, p api.TemplateBuild) (api.OperationRef, error) {
+	return get[api.OperationRef](ctx, c, api.MethodTemplateBuild, p)
+}
+
+// TemplateDelete removes a template. VMs that began with it go on.
+func (c *Client) TemplateDelete(ctx context.Context, id string) error {
+	return c.call(ctx, api.MethodTemplateDelete, api.Ref{Ref: id}, nil)
+}
+
+// TemplatePrune removes templates that are of no use any more, or all, and returns what went.
+func (c *Client) TemplatePrune(ctx context.Context, p api.TemplatePrune) ([]api.Template, error) {
+	l, err := get[api.TemplateList](ctx, c, api.MethodTemplatePrune, p)
+	return l.Templates, err
+}
+
 // OperationList returns the operations the daemon remembers, newest first.
 func (c *Client) OperationList(ctx context.Context) ([]api.Operation, error) {
 	l, err := get[api.OperationList](ctx, c, api.MethodOperationList, nil)

@@ -79,8 +79,8 @@ type BootConfig struct {
 
 // Become makes the guest of a template, restored, the guest of a VM. It must be answered before anything else is asked.
 type Become struct {
-	// Config is as for a boot: Root grows, Mounts are those that the template lacks, Modules and LateModules are loaded already, and
-	// Time is the host's clock now.
+	// Config is as for a boot, but what the template has done is not done again: Root and Mounts only grow, Modules and LateModules are
+	// not looked at. Time is the host's clock now.
 	Config BootConfig `json:"config"`
 	Seed   []byte     `json:"seed"` // 32 bytes or more from the host's random generator, for the guest's: it has the template's state
 }
@@ -112,6 +112,7 @@ type Net struct {
 type Await struct {
 	Network bool `json:"network,omitempty"`
 	SSH     bool `json:"ssh,omitempty"`
+	Boot    bool `json:"boot,omitempty"` // the last thing that a boot does
 }
 
 // Identity replaces who may enter a running guest and what its commands see ([MethodConfig]). A nil field stays as it is.

@@ -23,6 +23,7 @@ import (
 	"github.com/banger-vm/banger/internal/agent/call"
 	"github.com/banger-vm/banger/internal/agent/control"
 	"github.com/banger-vm/banger/internal/agent/facts"
+	"github.com/banger-vm/banger/internal/agent/guestnet"
 	"github.com/banger-vm/banger/internal/agent/proc"
 	"github.com/banger-vm/banger/internal/agent/run"
 	"github.com/banger-vm/banger/internal/agent/sshserver"
@@ -46,18 +47,18 @@ type Agent struct {
 	usable  *milestone // commands may run: disks have their size, the network is up if it ever will be
 	network *milestone
 	ssh     *milestone
+	booted  *milestone // nothing of the boot is left to do
 
 	powerOff sync.Once
-	becoming sync.Mutex      // a guest becomes a VM once
-	life     context.Context // the agent's, for what outlives a call
+	becoming sync.Mutex // a guest becomes a VM once
 }
 
-func newAgent(ctx context.Context, cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
+func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
 	a := &Agent{
-		life: ctx, version: version, log: log, journal: j, sup: proc.New(),
+		version: version, log: log, journal: j, sup: proc.New(),
 		identity: identity{keys: cfg.AuthorizedKeys, hostKey: cfg.HostKey, env: cfg.Env},
 		resolver: &net.Resolver{PreferGo: true},
-		root:     newMilestone(), usable: newMilestone(), network: newMilestone(), ssh: newMilestone(),
+		root:     newMilestone(), usable: newMilestone(), network: newMilestone(), ssh: newMilestone(), booted: newMilestone(),
 	}
 	a.boot.Store(&cfg)
 	a.commands = run.New(a.sup, a.identity.environ)
@@ -148,15 +149,30 @@ func (a *Agent) config() guestapi.BootConfig { return *a.boot.Load() }
 func (a *Agent) begin(ctx context.Context) {
 	a.root.decide(true)
 	a.journal.Phase("ready")
-	if cfg := a.config(); !cfg.Template {
+	cfg := a.config()
+	if !cfg.Template {
 		a.journal.Warn("set the clock", boot.SetClock(cfg.Time.Add(facts.SinceBoot())))
-		a.settle(ctx)
+		a.settle()
 	}
-	boot.LoadLate(a.config(), a.journal)
+	go a.listenSSH(ctx) // whoever comes waits for what is sent from here on, and meets the identity of then
+	boot.Tune(a.journal)
+	boot.LoadLate(cfg, a.journal)
+	if cfg.Template {
+		a.rehearse(ctx, cfg)
+	}
+	a.booted.decide(true)
+}
+
+// rehearse does in a template what every VM that begins with it would have to do first: it brings the links up, and has a command's
+// files read.
+func (a *Agent) rehearse(ctx context.Context, cfg guestapi.BootConfig) {
+	a.journal.Warn("bring up the links", guestnet.Up(cfg.Net))
+	_, err := a.sup.Output(ctx, proc.Spec{Argv: []string{"/bin/sh", "-c", "true"}, Dir: "/"})
+	a.journal.Warn("run a command", err)
 }
 
 // settle makes the guest the one that its configuration tells of.
-func (a *Agent) settle(ctx context.Context) {
+func (a *Agent) settle() {
 	cfg := a.config()
 	boot.Prepare(cfg, a.journal)
 	boot.Grow(cfg, a.journal)
@@ -164,7 +180,6 @@ func (a *Agent) settle(ctx context.Context) {
 	a.usable.decide(true)
 	boot.Settle(cfg, a.journal)
 	a.journal.Phase("settled")
-	go a.listenSSH(ctx)
 }
 
 // identity is what the host may replace in a running guest.

@@ -18,7 +18,7 @@ import (
 
 func testAgent() *Agent {
 	cfg := guestapi.BootConfig{VMID: "vm1", Init: guestapi.InitAgent, AuthorizedKeys: []string{"ssh-ed25519 A"}, Env: []string{"A=1"}}
-	return newAgent(context.Background(), cfg, "v1", facts.NewJournal(nil, []string{"a warning"}), slog.New(slog.DiscardHandler))
+	return newAgent(cfg, "v1", facts.NewJournal(nil, []string{"a warning"}), slog.New(slog.DiscardHandler))
 }
 
 // ask makes one call on a's handlers.
@@ -113,7 +113,7 @@ func TestBecome(t *testing.T) {
 		}
 	})
 	template := func() *Agent {
-		return newAgent(context.Background(), guestapi.BootConfig{Init: guestapi.InitAgent, Template: true}, "v1", facts.NewJournal(nil, nil), slog.New(slog.DiscardHandler))
+		return newAgent(guestapi.BootConfig{Init: guestapi.InitAgent, Template: true}, "v1", facts.NewJournal(nil, nil), slog.New(slog.DiscardHandler))
 	}
 	t.Run("a template's guest has no boot id, which others would have too", func(t *testing.T) {
 		var h guestapi.Hello

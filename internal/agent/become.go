@@ -28,6 +28,7 @@ func (a *Agent) become(ctx context.Context, c *call.Call) (any, error) {
 	if p.Config.Template || p.Config.VMID == "" {
 		return nil, errkind.New(api.KindInvalid, "no VM to become")
 	}
+	a.journal.Phase("becoming")
 	if err := boot.Reseed(p.Seed); err != nil {
 		return nil, fmt.Errorf("seed the random generator: %w", err)
 	}
@@ -37,11 +38,8 @@ func (a *Agent) become(ctx context.Context, c *call.Call) (any, error) {
 			return nil, err
 		}
 	}
-	if err := boot.Mount(p.Config.Mounts, a.journal); err != nil {
-		return nil, err
-	}
 	a.identity.replace(guestapi.Identity{AuthorizedKeys: p.Config.AuthorizedKeys, HostKey: p.Config.HostKey, Env: p.Config.Env})
 	a.boot.Store(&p.Config)
-	a.settle(a.life)
+	a.settle()
 	return a.whoWeAre(), nil
 }

@@ -56,6 +56,11 @@ func (a *Agent) hello(ctx context.Context, c *call.Call) (any, error) {
 			return nil, err
 		}
 	}
+	if await.Boot {
+		if err := a.booted.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return a.whoWeAre(), nil
 }
 

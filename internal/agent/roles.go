@@ -57,7 +57,7 @@ func runInit(ctx context.Context, version string, log *slog.Logger) error {
 		}
 		return becomeInit(cfg, j)
 	}
-	a := newAgent(ctx, cfg, version, j, log)
+	a := newAgent(cfg, version, j, log)
 	ended := make(chan error, 1)
 	go func() { ended <- a.serve(ctx) }()
 	if err := boot.Enter(cfg, j); err != nil {
@@ -150,7 +150,7 @@ func serveBesideInit(ctx context.Context, version string, log *slog.Logger) erro
 	}
 	j := facts.NewJournal(state.Phases, state.Warnings)
 	j.Warn("leave init's control group", ownCgroup())
-	a := newAgent(ctx, state.Config, version, j, log)
+	a := newAgent(state.Config, version, j, log)
 	signal.Notify(make(chan os.Signal, 1), unix.SIGHUP, unix.SIGTERM, unix.SIGINT, unix.SIGPIPE)
 	go a.begin(ctx)
 	return a.serve(ctx)

@@ -46,10 +46,17 @@ type VM struct {
 	Started    time.Time   `json:"started,omitzero"`
 	Stopped    time.Time   `json:"stopped,omitzero"`
 	LastUsed   time.Time   `json:"last_used,omitzero"`
+	Start      Start       `json:"start,omitzero"` // how it was started last
 	// Network is the bridge's network that the VM has an address in since its creation or last start; the zero value: it is in none. Whoever stores a VM with a
 	// network gives it an Address in it, in the same transaction.
 	Network netip.Prefix `json:"network,omitzero"`
 	Address netip.Addr   `json:"address,omitzero"`
+}
+
+// Start is how a VM was started: warm, from a template, or cold, by a boot, and why.
+type Start struct {
+	Warm bool   `json:"warm,omitempty"`
+	Why  string `json:"why,omitempty"` // of a cold one, for people
 }
 
 // Spec is what a VM is to be. It is complete: defaults and references were resolved when the VM was created.
@@ -72,7 +79,8 @@ type Spec struct {
 	// AutoStop is how long the VM may run unused before it is stopped. Nil: as configured; zero: for ever.
 	AutoStop  *time.Duration `json:"auto_stop,omitempty"`
 	Ephemeral bool           `json:"ephemeral,omitempty"`
-	HostKey   Secret         `json:"host_key"` // OpenSSH PEM
+	Cold      bool           `json:"cold,omitempty"` // it always boots: its first start is from no template
+	HostKey   Secret         `json:"host_key"`       // OpenSSH PEM
 	MachineID string         `json:"machine_id"`
 	MAC       string         `json:"mac"`
 }

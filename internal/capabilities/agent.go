@@ -28,9 +28,7 @@ func (*Agent) Name() string { return "agent" }
 
 // Attach waits until the agent answers. A guest that does not come up is reported with the end of its console.
 func (a *Agent) Attach(ctx context.Context, r *capability.Run) error {
-	r.Report.Stage("boot guest")
-	r.Link = guest.NewLink(r.Machine.DialAgent, a.Log)
-	hello, err := guest.WaitReady(ctx, r.Link, r.Machine.Exited())
+	hello, err := a.first(ctx, r)
 	if err != nil {
 		return withConsole(r, err)
 	}
@@ -39,6 +37,20 @@ func (a *Agent) Attach(ctx context.Context, r *capability.Run) error {
 	}
 	r.Hello = hello
 	return nil
+}
+
+// first waits until the guest is there, and is this VM's.
+func (a *Agent) first(ctx context.Context, r *capability.Run) (guestapi.Hello, error) {
+	r.Link = guest.NewLink(r.Machine.DialAgent, a.Log)
+	switch {
+	case r.Making:
+		return guest.WaitReady(ctx, r.Link, r.Machine.Exited(), guest.BootEnded(time.Minute))
+	case r.Template != nil:
+		r.Report.Stage("wake guest")
+		return guest.Become(ctx, r.Link, r.Machine.Exited(), r.Boot)
+	}
+	r.Report.Stage("boot guest")
+	return guest.WaitReady(ctx, r.Link, r.Machine.Exited())
 }
 
 // Detach closes the channel.

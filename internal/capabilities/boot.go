@@ -39,15 +39,29 @@ func initrd(r *capability.Run) string { return filepath.Join(r.Dir, "initrd") }
 // Attach implements capability.Capability.
 func (b *Boot) Attach(ctx context.Context, r *capability.Run) error {
 	vm, cfg := r.VM, &r.Boot
+	cfg.Time = time.Now()
+	if r.Template != nil {
+		r.Spec.Restore = &r.Template.Saved
+	}
+	if r.Making {
+		cfg.Name, cfg.Init, cfg.Template = vm.Name, vm.Spec.Init, true
+		return b.build(ctx, r)
+	}
 	cfg.VMID, cfg.Name, cfg.Init, cfg.MachineID = string(vm.ID), vm.Name, vm.Spec.Init, vm.Spec.MachineID
 	cfg.Env = vm.Spec.Env
-	cfg.Time = time.Now()
+	if r.Template != nil {
+		return nil
+	}
+	return b.build(ctx, r)
+}
+
+func (b *Boot) build(ctx context.Context, r *capability.Run) error {
 	r.Spec.Kernel, r.Spec.Initrd = r.Kernel.Image, initrd(r)
 	kernel := r.Kernel
 	if r.Driver.Features().PCI {
 		kernel = kernel.OnPCI()
 	}
-	return b.Builder.Build(ctx, r.Spec.Initrd, kernel, *cfg)
+	return b.Builder.Build(ctx, r.Spec.Initrd, kernel, r.Boot)
 }
 
 // Detach removes the initramfs: it holds the VM's host key, and is made afresh for each start.

@@ -82,6 +82,11 @@ func (d *Disks) Attach(ctx context.Context, r *capability.Run) error {
 	if err != nil {
 		return err
 	}
+	if r.VM.Started.IsZero() {
+		if err := d.begin(ctx, cloner, r); err != nil {
+			return err
+		}
+	}
 	volumes := volumes(r)
 	if work := &volumes[1]; work.Base == "" {
 		if work.Base, err = d.seed(ctx, r); err != nil {
@@ -108,6 +113,44 @@ func (d *Disks) Attach(ctx context.Context, r *capability.Run) error {
 	}
 	return nil
 }
+
+// begin decides what the disks of a VM that was never started are clones of: the template's, if there is one. What an earlier try has
+// made of them goes if that was different: nothing is in them yet.
+func (d *Disks) begin(ctx context.Context, cloner disk.Cloner, r *capability.Run) error {
+	all := volumes(r)
+	if r.Template == nil && all[0].BaseFormat == "" && all[1].BaseFormat == "" {
+		return nil
+	}
+	for i, v := range all {
+		if err := cloner.Remove(ctx, v); err != nil {
+			return err
+		}
+		if err := os.Remove(templateDisk(v)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		if r.Template == nil {
+			continue
+		}
+		base := r.Template.Disks[i]
+		if filepath.Ext(base) == qcow2 {
+			// The clone needs its base for as long as it lives. With a link of its own it does not need the template.
+			if err := os.Link(base, templateDisk(v)); err != nil {
+				return err
+			}
+			continue
+		}
+		v.Base = base
+		if err := cloner.Create(ctx, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const qcow2 = ".qcow2"
+
+// templateDisk is the file that a disk of a VM is a clone of, where that is not the image's.
+func templateDisk(v disk.Volume) string { return v.Path + "-template" + qcow2 }
 
 // Detach deactivates the clones; they stay.
 func (d *Disks) Detach(ctx context.Context, r *capability.Run) error {
@@ -158,10 +201,21 @@ func (d *Disks) cloner(vm banger.VM) (disk.Cloner, error) {
 
 // volumes are the root disk and the work disk.
 func volumes(r *capability.Run) []disk.Volume {
-	return []disk.Volume{
+	all := []disk.Volume{
 		{Base: r.Image.Rootfs, Path: filepath.Join(r.Dir, "root"), Size: r.VM.Spec.RootSize},
 		{Base: r.Image.WorkSeed, Path: filepath.Join(r.Dir, "work"), Size: r.VM.Spec.WorkSize},
 	}
+	for i := range all {
+		if base := templateDisk(all[i]); isFile(base) {
+			all[i].Base, all[i].BaseFormat = base, disk.QCOW2
+		}
+	}
+	return all
+}
+
+func isFile(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // freshWorkSize is the work disk's size when neither request, configuration nor image say one.

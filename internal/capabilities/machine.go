@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/config"
@@ -57,13 +58,23 @@ func describe(s *vmm.Spec, r *capability.Run) {
 	s.VCPU, s.MemMiB = r.VM.Spec.VCPU, r.VM.Spec.MemMiB
 }
 
+// TemplateMemory is the file with the memory of a template's guest, in the template's directory.
+func TemplateMemory(dir string) string { return filepath.Join(dir, "memory") }
+
 // Attach starts the machine.
 func (m *Machine) Attach(ctx context.Context, r *capability.Run) error {
-	r.Report.Stage("start machine")
+	if r.Template != nil {
+		r.Report.Stage("restore machine")
+	} else {
+		r.Report.Stage("start machine")
+	}
 	if err := host.PrivateDir(r.RunDir); err != nil {
 		return err
 	}
 	describe(&r.Spec, r)
+	if r.Making {
+		r.Spec.Memory = TemplateMemory(r.Dir)
+	}
 	machine, err := r.Driver.Start(ctx, r.Spec)
 	if err != nil {
 		return err

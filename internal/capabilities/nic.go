@@ -3,6 +3,7 @@ package capabilities
 import (
 	"context"
 
+	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/hostnet/usernet"
 	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
@@ -32,6 +33,10 @@ func (UserNIC) Checks(r *capability.Run) []preflight.Check {
 func (UserNIC) Attach(_ context.Context, r *capability.Run) error {
 	mac := r.VM.Spec.MAC
 	r.Spec.NIC = &vmm.NIC{MAC: mac, Restrict: !r.VM.Spec.NAT}
+	if r.Making {
+		r.Boot.Net = &guestapi.Net{MAC: mac}
+		return nil
+	}
 	net := usernet.Guest(mac)
 	r.Boot.Net = &net
 	return nil

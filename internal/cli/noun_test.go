@@ -158,3 +158,50 @@ func TestOperations(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestTemplates(t *testing.T) {
+	d := fakedaemon.Start(t)
+	good := api.Template{ID: "cccccccccccc", Image: "debian", Engine: "qemu 7.2 (microvm, tcg)", VCPU: 1, MemMiB: 1024, Size: 115 << 20,
+		LastUsed: time.Now().Add(-time.Minute)}
+	bad := api.Template{ID: "dddddddddddd", VCPU: 2, MemMiB: 512, Error: "the template is damaged", LastUsed: good.LastUsed}
+	d.Result(api.MethodTemplateList, api.TemplateList{Templates: []api.Template{bad, good}})
+	want := "ID            IMAGE   VCPU  MEMORY  ENGINE                   ON DISK  USED  ERROR\n" +
+		"dddddddddddd  -       2     512M    -                        -        1m    the template is damaged\n" +
+		"cccccccccccc  debian  1     1G      qemu 7.2 (microvm, tcg)  115M     1m    -\n"
+	if diff := cmp.Diff(want, banger(t, d).ok("template", "list").stdout); diff != "" {
+		t.Error(diff)
+	}
+	if got := banger(t, d).ok("template", "list", "-q", "-o", "json", "--format", "{{.ID}}").stdout; got != "dddddddddddd\ncccccccccccc\n" {
+		t.Errorf("got %q", got)
+	}
+	operation(d, api.MethodTemplateBuild, "cccccccccccc")
+	c := banger(t, d).ok("template", "build", "--image", "debian", "--kernel", "cloud", "--vmm", "qemu", "--vcpu", "2", "--memory", "512M")
+	var build api.TemplateBuild
+	d.Params(api.MethodTemplateBuild, &build)
+	if diff := cmp.Diff(api.TemplateBuild{Image: "debian", Kernel: "cloud", VMM: "qemu", VCPU: 2, MemMiB: 512}, build); diff != "" || c.stdout != "cccccccccccc\n" {
+		t.Errorf("stdout %q, %s", c.stdout, diff)
+	}
+	if c := banger(t, d).ok("template", "build", "--quiet"); c.stderr != "" {
+		t.Errorf("stderr %q", c.stderr)
+	}
+	d.On(api.MethodTemplateDelete, func(c *fakedaemon.Call) {
+		var p api.Ref
+		if c.Decode(&p); p.Ref != "cccccccccccc" {
+			c.Fail(errkind.New(api.KindNotFound, "no template %q", p.Ref))
+			return
+		}
+		c.Reply(api.Empty{})
+	})
+	banger(t, d).fails(66, `no template "nope"`, "template", "delete", "nope", "cccccccccccc")
+	d.Result(api.MethodTemplatePrune, api.TemplateList{Templates: []api.Template{bad}})
+	if got := banger(t, d).ok("template", "prune", "--all", "-q").stdout; got != "dddddddddddd\n" {
+		t.Errorf("got %q", got)
+	}
+	var prune api.TemplatePrune
+	if d.Params(api.MethodTemplatePrune, &prune); !prune.All {
+		t.Error("all was not asked for")
+	}
+	if got := banger(t, d).ok("template", "prune", "-o", "json", "--format", "{{.ID}}").stdout; got != "dddddddddddd\n" {
+		t.Errorf("got %q", got)
+	}
+}

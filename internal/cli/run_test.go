@@ -216,11 +216,11 @@ func TestRun(t *testing.T) {
 		repo, m := repository(t), newMachine(t)
 		write(t, filepath.Join(repo, "untracked"), "x")
 		banger(t, m.Daemon).run("vm", "run", "--name", "web", "--image", "i", "--kernel", "k", "--vmm", "qemu", "--init", "agent", "--vcpu", "1", "--memory", "512M",
-			"--disk-size", "1G", "--root-size", "2G", "--nat=false", "--group", "shop", "-p", "8080:80", "--auto-stop", "1h", "--env", "A=1", "--branch", "topic", "--include-untracked", "--depth", "3", "--quiet", repo)
+			"--disk-size", "1G", "--root-size", "2G", "--nat=false", "--cold", "--group", "shop", "-p", "8080:80", "--auto-stop", "1h", "--env", "A=1", "--branch", "topic", "--include-untracked", "--depth", "3", "--quiet", repo)
 		var got api.VMCreate
 		m.Params(api.MethodVMBegin, &got)
 		no := false
-		want := api.VMCreate{Name: "web", Image: "i", Kernel: "k", VMM: "qemu", Init: "agent", VCPU: 1, Group: "shop", Publish: []string{"8080:80"}, MemMiB: 512, DiskSize: 1 << 30, RootSize: 2 << 30,
+		want := api.VMCreate{Name: "web", Image: "i", Kernel: "k", VMM: "qemu", Init: "agent", VCPU: 1, Group: "shop", Publish: []string{"8080:80"}, MemMiB: 512, DiskSize: 1 << 30, RootSize: 2 << 30, Cold: true,
 			NAT: &no, Env: []string{"A=1"}, AutoStopMS: new(int64(3_600_000)), Start: true}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)

@@ -174,12 +174,12 @@ func TestVMCreate(t *testing.T) {
 		d := fakedaemon.Start(t)
 		vms(d, web())
 		operation(d, api.MethodVMBegin, "aaaaaaaaaaaa")
-		c := banger(t, d).env(map[string]string{"TOKEN": "secret"}).ok("vm", "create", "--name", "web", "--image", "debian", "--kernel", "cloud",
+		c := banger(t, d).env(map[string]string{"TOKEN": "secret"}).ok("vm", "create", "--name", "web", "--image", "debian", "--kernel", "cloud", "--cold",
 			"--vmm", "qemu", "--init", "/sbin/init", "--vcpu", "2", "--memory", "1.5G", "--disk-size", "10G", "--root-size", "4G",
 			"--nat=false", "--group", "shop", "--publish", "8080:80", "--env", "A=1", "-e", "TOKEN", "--start", "--auto-stop", "30m")
 		no, soon := false, int64(1_800_000)
 		want := api.VMCreate{Name: "web", Image: "debian", Kernel: "cloud", VMM: "qemu", Init: "/sbin/init", VCPU: 2, Group: "shop", Publish: []string{"8080:80"}, MemMiB: 1536,
-			DiskSize: 10 << 30, RootSize: 4 << 30, NAT: &no, Env: []string{"A=1", "TOKEN=secret"}, Start: true, AutoStopMS: &soon}
+			DiskSize: 10 << 30, RootSize: 4 << 30, NAT: &no, Env: []string{"A=1", "TOKEN=secret"}, Start: true, Cold: true, AutoStopMS: &soon}
 		var got api.VMCreate
 		d.Params(api.MethodVMBegin, &got)
 		if diff := cmp.Diff(want, got); diff != "" {

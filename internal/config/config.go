@@ -22,17 +22,19 @@ import (
 
 // Config is the configuration. Field comments are the documentation of the keys.
 type Config struct {
-	LogLevel      string   `toml:"log_level"`       // of the daemon's log: debug, info, warn or error
-	VMM           string   `toml:"vmm"`             // what runs VMs: auto (the best that can), qemu or firecracker
-	QEMUBin       string   `toml:"qemu_bin"`        // QEMU's program: a path, or a name on PATH
-	QEMUAccel     string   `toml:"qemu_accel"`      // auto: KVM where it runs guests, else emulation; kvm or tcg (emulation) insists
-	Firecracker   string   `toml:"firecracker_bin"` // Firecracker's program: a path, or a name on PATH
-	JailerBin     string   `toml:"jailer_bin"`      // its jailer, of the same version: a path, or a name on PATH
-	Jailer        string   `toml:"jailer"`          // whether Firecracker is jailed: auto (where root may, and the jailer is there), on or off
-	DefaultImage  string   `toml:"default_image"`   // the image of VMs that name none; empty: banger's own, built when it is needed
-	Kernel        string   `toml:"kernel"`          // the kernel of images that name none; empty: banger's own, imported when it is needed
-	AutoStop      Duration `toml:"auto_stop_after"` // after how long without use a running VM is stopped; 0: never
-	StatsInterval Duration `toml:"stats_interval"`  // how often guests are asked what they use, for whoever wants to see all at once; 0: only when that happens
+	LogLevel       string   `toml:"log_level"`       // of the daemon's log: debug, info, warn or error
+	VMM            string   `toml:"vmm"`             // what runs VMs: auto (the best that can), qemu or firecracker
+	QEMUBin        string   `toml:"qemu_bin"`        // QEMU's program: a path, or a name on PATH
+	QEMUAccel      string   `toml:"qemu_accel"`      // auto: KVM where it runs guests, else emulation; kvm or tcg (emulation) insists
+	Firecracker    string   `toml:"firecracker_bin"` // Firecracker's program: a path, or a name on PATH
+	JailerBin      string   `toml:"jailer_bin"`      // its jailer, of the same version: a path, or a name on PATH
+	Jailer         string   `toml:"jailer"`          // whether Firecracker is jailed: auto (where root may, and the jailer is there), on or off
+	DefaultImage   string   `toml:"default_image"`   // the image of VMs that name none; empty: banger's own, built when it is needed
+	Kernel         string   `toml:"kernel"`          // the kernel of images that name none; empty: banger's own, imported when it is needed
+	AutoStop       Duration `toml:"auto_stop_after"` // after how long without use a running VM is stopped; 0: never
+	WarmStarts     bool     `toml:"warm_starts"`     // whether VMs start from a template where they can: a guest that was booted once and saved
+	TemplateBudget Size     `toml:"template_budget"` // how much disk templates may take together; those that were used last stay
+	StatsInterval  Duration `toml:"stats_interval"`  // how often guests are asked what they use, for whoever wants to see all at once; 0: only when that happens
 	// MetricsListen is where metrics are served over HTTP, such as 127.0.0.1:9190; empty: nowhere. Requests must have that host, an IP
 	// address or localhost as their Host.
 	MetricsListen string `toml:"metrics_listen"`
@@ -60,7 +62,7 @@ type Config struct {
 
 // Default returns the configuration of a user who has set nothing.
 func Default() *Config {
-	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", Firecracker: "firecracker", JailerBin: "jailer", Jailer: "auto", StatsInterval: Duration(10 * time.Second), origin: map[string]string{}}
+	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", Firecracker: "firecracker", JailerBin: "jailer", Jailer: "auto", StatsInterval: Duration(10 * time.Second), WarmStarts: true, TemplateBudget: 4 << 30, origin: map[string]string{}}
 	c.Network.Mode, c.Network.NAT, c.Network.Bridge, c.Network.CIDR = "auto", true, "banger0", "auto"
 	c.Network.TapPool, c.Network.DNS = 4, "127.0.0.1:42069"
 	c.Disk.Cloner = "auto"
@@ -90,6 +92,8 @@ func (c *Config) keys() []key {
 		{name: "default_image", value: &c.DefaultImage, empty: true},
 		{name: "kernel", value: &c.Kernel, empty: true},
 		{name: "auto_stop_after", value: &c.AutoStop},
+		{name: "warm_starts", value: &c.WarmStarts},
+		{name: "template_budget", value: &c.TemplateBudget},
 		{name: "stats_interval", value: &c.StatsInterval},
 		{name: "metrics_listen", value: &c.MetricsListen, empty: true},
 		{name: "metrics_public", value: &c.MetricsPublic},

@@ -103,7 +103,7 @@ func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
 // Dirs are the directories that are private to the caller, parents first: all but the Run that members of [Group] may enter.
 func (p Paths) Dirs() []string {
 	dirs := []string{p.State, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(), p.KeysDir(), p.PatchesDir(),
-		p.InitramfsCache()}
+		p.InitramfsCache(), p.TemplatesDir(), filepath.Join(p.Run, "templates")}
 	if gid, err := p.SocketGroup(); err == nil && gid < 0 {
 		dirs = append([]string{p.State, p.Run}, dirs[1:]...)
 	}
@@ -181,6 +181,14 @@ func (p Paths) VMRunsDir() string { return filepath.Join(p.Run, "vms") }
 
 // VMRunDir holds the sockets of a VM's machine. Names in it are at most 16 bytes.
 func (p Paths) VMRunDir(id banger.VMID) string { return filepath.Join(p.VMRunsDir(), string(id)) }
+
+// TemplatesDir holds one directory for each template, from which VMs start warm.
+func (p Paths) TemplatesDir() string { return filepath.Join(p.State, "templates") }
+
+// TemplateRunDir holds the sockets of the machine that becomes a template.
+func (p Paths) TemplateRunDir(id banger.VMID) string {
+	return filepath.Join(p.Run, "templates", string(id))
+}
 
 // ImagesDir holds one directory for each managed image.
 func (p Paths) ImagesDir() string { return filepath.Join(p.State, "images") }

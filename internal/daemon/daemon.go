@@ -42,6 +42,7 @@ import (
 	"github.com/banger-vm/banger/internal/vm"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vm/meter"
+	"github.com/banger-vm/banger/internal/vm/template"
 	"github.com/banger-vm/banger/internal/web"
 	"golang.org/x/sys/unix"
 )
@@ -78,6 +79,7 @@ type Daemon struct {
 	kernels   *kernels.Manager
 	vms       *vm.Service
 	meter     *meter.Meter
+	templates *template.Library
 	server    *rpcserver.Server
 	closers   []func() // in the order of opening
 }
@@ -105,7 +107,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		d.log.Debug("opened", "step", step.name, "took", time.Since(begun))
 	}
 	d.server = rpcserver.New(rpcserver.Methods(rpcserver.Services{
-		Daemon: d, VMs: d.vms, Meter: d.meter, Images: imageService{d.images, d.store}, Kernels: kernelService{d.kernels, d.store}, Ops: d.ops,
+		Daemon: d, VMs: d.vms, Meter: d.meter, Templates: d.templates, Images: imageService{d.images, d.store, d.templates, d.log}, Kernels: kernelService{d.kernels, d.store, d.templates, d.log}, Ops: d.ops,
 		Events: d.store,
 	}), d.authorize, d.log)
 	d.server.Observe(d.metrics)
@@ -256,9 +258,13 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 			&capabilities.Agent{Log: d.log},
 			capabilities.Ports{Open: d.net.ports},
 		}), d.opts.Failpoints, d.log)
+	d.templates = template.New(template.Config{
+		Dir: d.opts.Paths.TemplatesDir(), RunDir: d.opts.Paths.TemplateRunDir, Chain: chain, Agent: d.initramfs.AgentDigest,
+		On: c.WarmStarts, Taps: d.engine.taps, Budget: int64(c.TemplateBudget), Known: d.knows, Busy: d.ops.Busy, Points: d.opts.Failpoints, Log: d.log,
+	})
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: d.images, Kernels: d.kernels, Drivers: drivers, Auto: d.engine.auto.Name(),
-		Chain: chain, Ports: d.net.ports, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
+		Chain: chain, Ports: d.net.ports, Templates: d.templates, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
 		Taps: d.engine.taps,
 		Defaults: vm.Defaults{
 			Image: c.DefaultImage, Kernel: c.Kernel, VCPU: c.VMDefaults.VCPU, MemMiB: int(c.VMDefaults.Memory >> 20),
@@ -272,7 +278,16 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 	})
 	d.onClose(d.vms.Close)
 	d.meter = meter.New(meter.Config{VMs: d.vms, Chain: chain, Every: time.Duration(c.StatsInterval), Log: d.log})
-	return d.vms.Reconcile(ctx, capabilities.ReadHandle)
+	err := errors.Join(d.templates.Sweep(ctx), d.vms.Reconcile(ctx, capabilities.ReadHandle))
+	pruneTemplates(ctx, d.templates, d.log)
+	return err
+}
+
+// knows reports whether image and kernel of a template are still there.
+func (d *Daemon) knows(ctx context.Context, k template.Key) bool {
+	_, imageErr := d.images.Get(ctx, string(k.ImageID))
+	_, kernelErr := d.kernels.Get(ctx, string(k.KernelID))
+	return imageErr == nil && kernelErr == nil
 }
 
 // Run serves until ctx ends or Stop is called, then drains.
@@ -298,6 +313,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	background.Go(func() { d.vms.MarkLogs(d.stopped) })
 	background.Go(func() { d.vms.InspectRunning(d.stopped) })
 	background.Go(func() { d.meter.Sample(d.stopped) })
+	background.Go(func() { d.templates.Make(d.stopped) })
 	if d.net.bridge != nil {
 		background.Go(func() { d.net.bridge.Run(d.stopped) })
 	}
@@ -388,7 +404,9 @@ func freshDisk(ctx context.Context, path string, size int64) error {
 // imageService and kernelService tell the managers who uses what: one knows the files, the other the records.
 type imageService struct {
 	*imagemgr.Manager
-	store *store.Store
+	store     *store.Store
+	templates *template.Library
+	log       *slog.Logger
 }
 
 func (s imageService) Users(ctx context.Context, id banger.ImageID) ([]string, error) {
@@ -396,12 +414,25 @@ func (s imageService) Users(ctx context.Context, id banger.ImageID) ([]string, e
 }
 
 func (s imageService) Delete(ctx context.Context, ref string) error {
-	return s.Manager.Delete(ctx, ref, s.store.VMsUsingImage)
+	err := s.Manager.Delete(ctx, ref, s.store.VMsUsingImage)
+	if err == nil {
+		pruneTemplates(ctx, s.templates, s.log)
+	}
+	return err
+}
+
+// pruneTemplates removes the templates of what was deleted. They are never used again, so a failure can wait for the next time.
+func pruneTemplates(ctx context.Context, t *template.Library, log *slog.Logger) {
+	if _, err := t.PruneUseless(ctx); err != nil {
+		log.Warn("remove templates of what was deleted", "err", err)
+	}
 }
 
 type kernelService struct {
 	*kernels.Manager
-	store *store.Store
+	store     *store.Store
+	templates *template.Library
+	log       *slog.Logger
 }
 
 func (s kernelService) Users(ctx context.Context, name string) ([]string, error) {
@@ -409,9 +440,13 @@ func (s kernelService) Users(ctx context.Context, name string) ([]string, error)
 }
 
 func (s kernelService) Delete(ctx context.Context, ref string) error {
-	return s.Manager.Delete(ctx, ref, func(ctx context.Context, k banger.Kernel) ([]string, error) {
+	err := s.Manager.Delete(ctx, ref, func(ctx context.Context, k banger.Kernel) ([]string, error) {
 		images, err := s.store.ImagesUsingKernel(ctx, k.Name)
 		vms, vmErr := s.store.VMsUsingKernel(ctx, k.ID)
 		return append(images, vms...), errors.Join(err, vmErr)
 	})
+	if err == nil {
+		pruneTemplates(ctx, s.templates, s.log)
+	}
+	return err
 }

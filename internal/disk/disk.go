@@ -36,9 +36,11 @@ type Cloner interface {
 
 // Volume names a clone. It is derivable from the VM's record alone.
 type Volume struct {
-	Base string // file it is cloned from; raw ext4
+	Base string // file it is cloned from: an ext4 file system, or with BaseFormat another clone
 	Path string // where the clone lives, without extension; the cloner adds its own
-	Size int64  // bytes the guest sees; at least the base's size. Clones only grow: a larger Size than at Create extends it at Activate
+	// BaseFormat is what the cloner's own clones are, where Base is one of them; empty: raw.
+	BaseFormat string
+	Size       int64 // bytes the guest sees; at least the base's size. Clones only grow: a larger Size than at Create extends it at Activate
 }
 
 // SectorSize is the unit of a disk's size, in bytes: what virtio-blk counts in (Virtual I/O Device specification 1.2,
@@ -70,7 +72,7 @@ func (v Volume) OpenBase() (*os.File, error) {
 	if err == nil && !st.Mode().IsRegular() {
 		err = errkind.New(api.KindInvalid, "image file %s is not a regular file", v.Base)
 	}
-	if err == nil {
+	if err == nil && v.BaseFormat == "" { // a clone knows its size, its file does not
 		err = v.CheckSize(st.Size())
 	}
 	if err != nil {

@@ -2,6 +2,7 @@ package guest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"slices"
 	"strings"
@@ -37,6 +38,35 @@ func SSHAnswers(timeout time.Duration) Requirement {
 		met: func(h guestapi.Hello) bool { return h.SSHUp }}
 }
 
+// BootEnded requires that the boot has nothing left to do.
+func BootEnded(timeout time.Duration) Requirement {
+	return Requirement{Name: "end of the boot", Timeout: timeout, await: guestapi.Await{Boot: true},
+		met: func(guestapi.Hello) bool { return true }}
+}
+
+// becomeTimeout is a hundred times what a guest takes that was just restored.
+const becomeTimeout = 30 * time.Second
+
+// Become makes a template's guest, restored, the one of cfg, with a random generator of its own. exited is closed when the machine
+// ends. The error is of kind guest when the guest is at fault.
+func Become(ctx context.Context, link *Link, exited <-chan struct{}, cfg guestapi.BootConfig) (hello guestapi.Hello, err error) {
+	seed := make([]byte, 64)
+	rand.Read(seed) //nolint:errcheck // it never fails
+	p := guestapi.Become{Config: cfg, Seed: seed}
+	become := Requirement{Name: "identity", Timeout: becomeTimeout, met: func(guestapi.Hello) bool { return true }}
+	ctx, stop := until(ctx, exited)
+	defer stop()
+	return waitFor(ctx, become, func(ctx context.Context) (h guestapi.Hello, err error) {
+		conn, err := link.Get(ctx)
+		if err != nil {
+			return h, err
+		}
+		p.Config.Time = time.Now()
+		err = conn.Call(ctx, guestapi.MethodBecome, p, &h)
+		return h, err
+	})
+}
+
 // WaitReady waits until each requirement is met, in order; without any it waits a minute for the agent. It returns the
 // agent's last Hello. exited is closed when the machine ends. The error names the requirement that is missing. It is of kind
 // guest when the guest is at fault, and unavailable when the host is: the machine's socket cannot be reached.
@@ -44,19 +74,12 @@ func WaitReady(ctx context.Context, link *Link, exited <-chan struct{}, reqs ...
 	if len(reqs) == 0 {
 		reqs = []Requirement{AgentAnswers(time.Minute)}
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
-		select {
-		case <-exited:
-			cancel(errExited)
-		case <-ctx.Done():
-		}
-	}()
+	ctx, stop := until(ctx, exited)
+	defer stop()
 	var hello guestapi.Hello
 	for _, r := range reqs {
 		var err error
-		if hello, err = waitFor(ctx, link, r); err != nil {
+		if hello, err = waitFor(ctx, r, func(ctx context.Context) (guestapi.Hello, error) { return ask(ctx, link, r.await) }); err != nil {
 			return hello, err
 		}
 	}
@@ -67,17 +90,30 @@ var errExited = errors.New("the machine ended")
 
 var errSlow = errors.New("requirement timed out")
 
-func waitFor(parent context.Context, link *Link, r Requirement) (guestapi.Hello, error) {
+// until is a context that ends with ctx, or when exited is closed.
+func until(ctx context.Context, exited <-chan struct{}) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-exited:
+			cancel(errExited)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// waitFor calls hello until the guest answers, and checks that r is met.
+func waitFor(parent context.Context, r Requirement, hello func(context.Context) (guestapi.Hello, error)) (guestapi.Hello, error) {
 	ctx, cancel := context.WithTimeoutCause(parent, r.Timeout, errSlow)
 	defer cancel()
 	for pause := 2 * time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		hello, err := hello(ctx, link, r.await)
-		if err == nil && r.met(hello) {
-			return hello, nil
+		h, err := hello(ctx)
+		if err == nil && r.met(h) {
+			return h, nil
 		}
 		if err == nil {
-			err := errkind.New(api.KindGuest, "guest is not ready: no %s%s", r.Name, because(hello.Warnings))
-			return hello, err
+			return h, errkind.New(api.KindGuest, "guest is not ready: no %s%s", r.Name, because(h.Warnings))
 		}
 		if ctx.Err() == nil && errkind.Is(err, api.KindUnavailable) {
 			select { // the machine's socket may not be there yet, or the channel broke
@@ -86,12 +122,12 @@ func waitFor(parent context.Context, link *Link, r Requirement) (guestapi.Hello,
 			}
 		}
 		if ctx.Err() != nil || !errkind.Is(err, api.KindUnavailable) {
-			return hello, notReady(ctx, r, err)
+			return h, notReady(ctx, r, err)
 		}
 	}
 }
 
-func hello(ctx context.Context, link *Link, await guestapi.Await) (h guestapi.Hello, err error) {
+func ask(ctx context.Context, link *Link, await guestapi.Await) (h guestapi.Hello, err error) {
 	conn, err := link.Get(ctx)
 	if err != nil {
 		return h, err

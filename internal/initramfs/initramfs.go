@@ -51,7 +51,7 @@ func New(cache, agent string) *Builder { return &Builder{cache: cache, agent: ag
 
 // CheckAgent tells whether there is an agent to put into archives.
 func (b *Builder) CheckAgent() error {
-	_, err := b.agentDigest()
+	_, err := b.AgentDigest()
 	return err
 }
 
@@ -143,7 +143,7 @@ func writeConfig(w io.Writer, cfg guestapi.BootConfig) error {
 // open opens the cached base for k, which it makes when there is none. Bases with older agents go then: who has one open
 // keeps it.
 func (b *Builder) open(k banger.Kernel) (*os.File, error) {
-	digest, err := b.agentDigest()
+	digest, err := b.AgentDigest()
 	if err != nil {
 		return nil, err
 	}
@@ -202,8 +202,9 @@ func (b *Builder) writeBase(w io.Writer, k banger.Kernel) error {
 	return a.close()
 }
 
-// agentDigest returns the SHA-256 of the agent's file, in hex. It reads the file only when it has changed.
-func (b *Builder) agentDigest() (string, error) {
+// AgentDigest returns the SHA-256 of the agent's file, in hex. It reads the file only when it has changed. Without one it is of kind
+// unavailable.
+func (b *Builder) AgentDigest() (string, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	f, err := os.Open(b.agent)

@@ -200,6 +200,9 @@ func (r *Registry) List() []api.Operation {
 	return ops
 }
 
+// Busy reports whether an operation runs.
+func (r *Registry) Busy() bool { return len(r.all()) > 0 }
+
 // all returns the operations in memory, in no order.
 func (r *Registry) all() []*Op {
 	r.mu.Lock()

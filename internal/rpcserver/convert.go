@@ -23,7 +23,12 @@ func vmOut(s *vm.Service, v banger.VM) api.VM {
 		RootSize: v.Spec.RootSize, DiskSize: v.Spec.WorkSize, NAT: v.Spec.NAT, Env: v.Spec.Env, MAC: v.Spec.MAC,
 		Group:      v.Spec.Group,
 		AutoStopMS: s.AutoStop(v).Milliseconds(),
-		LastError:  v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed,
+		LastError:  v.LastError, Created: v.Created, Started: v.Started, Stopped: v.Stopped, LastUsed: v.LastUsed, StartWhy: v.Start.Why,
+	}
+	if !v.Started.IsZero() {
+		if out.Start = "cold"; v.Start.Warm {
+			out.Start = "warm"
+		}
 	}
 	for _, p := range v.Spec.Publish {
 		out.Publish = append(out.Publish, p.String())

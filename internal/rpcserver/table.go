@@ -42,15 +42,25 @@ type Kernels interface {
 	Users(ctx context.Context, name string) ([]string, error)
 }
 
+// Templates are what VMs start warm from.
+type Templates interface {
+	List() ([]api.Template, error)
+	Remove(id string) error
+	// PruneUseless removes those that no VM could begin with any more, and those beyond the budget.
+	PruneUseless(ctx context.Context) ([]api.Template, error)
+	PruneAll() ([]api.Template, error)
+}
+
 // Services is what the methods call.
 type Services struct {
-	Daemon  Daemon
-	VMs     *vm.Service
-	Meter   *meter.Meter
-	Images  Images
-	Kernels Kernels
-	Ops     *opstate.Registry
-	Events  Events
+	Daemon    Daemon
+	VMs       *vm.Service
+	Meter     *meter.Meter
+	Templates Templates
+	Images    Images
+	Kernels   Kernels
+	Ops       *opstate.Registry
+	Events    Events
 }
 
 // Methods returns the method table: every method of package api, once.
@@ -58,6 +68,7 @@ func Methods(s Services) []Method {
 	var table []Method
 	table = append(table, daemonMethods(s)...)
 	table = append(table, eventMethods(s)...)
+	table = append(table, templateMethods(s)...)
 	table = append(table, vmMethods(s)...)
 	table = append(table, guestMethods(s)...)
 	table = append(table, workspaceMethods(s)...)

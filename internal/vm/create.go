@@ -202,7 +202,7 @@ func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporte
 		VMM: cmp.Or(p.VMM, "auto"), Init: cmp.Or(guestapi.InitMode(p.Init), image.Init, guestapi.InitAgent),
 		VCPU: cmp.Or(p.VCPU, d.VCPU), MemMiB: cmp.Or(p.MemMiB, d.MemMiB),
 		RootSize: cmp.Or(p.RootSize, d.RootSize, image.RootSize), WorkSize: cmp.Or(p.DiskSize, d.WorkSize, image.WorkSize),
-		NAT: d.NAT, Group: p.Group, Env: p.Env, Cloner: cloner, Ephemeral: p.Ephemeral,
+		NAT: d.NAT, Group: p.Group, Env: p.Env, Cloner: cloner, Ephemeral: p.Ephemeral, Cold: p.Cold,
 	}
 	if p.NAT != nil {
 		want.NAT = *p.NAT

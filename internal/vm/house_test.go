@@ -18,6 +18,7 @@ import (
 	"github.com/banger-vm/banger/internal/capabilities"
 	"github.com/banger-vm/banger/internal/disk"
 	"github.com/banger-vm/banger/internal/disk/sparse"
+	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/guest/guesttest"
 	"github.com/banger-vm/banger/internal/hostnet/publish"
@@ -27,6 +28,7 @@ import (
 	"github.com/banger-vm/banger/internal/store/storetest"
 	"github.com/banger-vm/banger/internal/vm"
 	"github.com/banger-vm/banger/internal/vm/capability"
+	"github.com/banger-vm/banger/internal/vm/template"
 	"github.com/banger-vm/banger/internal/vmm"
 	"github.com/banger-vm/banger/internal/vmm/fake"
 )
@@ -34,21 +36,24 @@ import (
 // house is a VM service on a fake computer: real store, real chain, real disks, a machine in memory and an agent in the
 // test process. It survives "restarts" of its daemon.
 type house struct {
-	t      *testing.T
-	dir    string
-	store  *store.Store
-	ops    *opstate.Registry
-	host   *fake.Host
-	vms    *vm.Service
-	image  banger.Image
-	kernel banger.Kernel
-	tree   atomic.Value // tree id that the guest reports for its workspace
-	steps  []string
-	chain  *capability.Chain
+	t         *testing.T
+	dir       string
+	store     *store.Store
+	ops       *opstate.Registry
+	host      *fake.Host
+	vms       *vm.Service
+	image     banger.Image
+	kernel    banger.Kernel
+	tree      atomic.Value // tree id that the guest reports for its workspace
+	steps     []string
+	chain     *capability.Chain
+	templates *template.Library
 
 	idleAfter time.Duration // Defaults.AutoStop
 	stubborn  atomic.Bool   // the guest does not power off when it is asked
 	sick      atomic.Value  // what root disks report, a string; empty: nothing is wrong
+	became    atomic.Value  // id of the VM that a template's guest became last
+	refuses   atomic.Bool   // a template's guest becomes nobody
 	asked     atomic.Int32  // how often guests were asked what they use
 	powerOffs atomic.Int32  // how often guests were asked to power off
 }
@@ -104,9 +109,17 @@ func (h *house) open(points string) {
 		capabilities.Ports{Open: ports},
 	}, set, log)
 	h.steps, h.chain = chain.Steps(), chain
+	h.templates = template.New(template.Config{
+		Dir: filepath.Join(h.dir, "templates"), RunDir: func(id banger.VMID) string { return filepath.Join(h.dir, "template-run", string(id)) },
+		Chain: chain, Agent: func() (string, error) { return "digest", nil }, On: true, Budget: 1 << 40,
+		Known: func(context.Context, template.Key) bool { return true }, Busy: func() bool { return false }, Points: set, Log: log,
+	})
+	if err := os.MkdirAll(filepath.Join(h.dir, "templates"), 0o700); err != nil {
+		h.t.Fatal(err)
+	}
 	h.ops = opstate.New(h.store, log)
 	h.vms = vm.New(vm.Config{
-		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Ports: ports, Points: set,
+		Store: h.store, Images: images{h}, Kernels: kernels{h}, Drivers: drivers, Auto: fake.Name, Chain: chain, Ports: ports, Templates: h.templates, Points: set,
 		Ops: h.ops, Dirs: dirs(h.dir), HostCPUs: 2, Log: log,
 		Defaults: vm.Defaults{
 			VCPU: 1, MemMiB: 256, NAT: true, AutoStop: h.idleAfter,
@@ -134,6 +147,14 @@ func (h *house) serveAgent(ctx context.Context, spec vmm.Spec, conn net.Conn) {
 	handlers := map[string]call.Handler{
 		guestapi.MethodHello: func(context.Context, *call.Call) (any, error) {
 			return guestapi.Hello{VMID: string(spec.ID), BootID: "boot-of-" + string(spec.ID), NetworkUp: true}, nil
+		},
+		guestapi.MethodBecome: func(_ context.Context, c *call.Call) (any, error) {
+			var p guestapi.Become
+			if err := c.Params(&p); err != nil || h.refuses.Load() {
+				return nil, errors.Join(err, errkind.New(api.KindGuest, "not today"))
+			}
+			h.became.Store(p.Config.VMID)
+			return guestapi.Hello{VMID: p.Config.VMID}, nil
 		},
 		guestapi.MethodStats: func(context.Context, *call.Call) (any, error) {
 			h.asked.Add(1)

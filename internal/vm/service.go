@@ -68,6 +68,18 @@ type Ports interface {
 	Check(id banger.VMID, ports []banger.Publish) error
 }
 
+// Templates are what VMs begin with in place of a boot.
+type Templates interface {
+	// Find returns the template that a run can begin with, or why there is none, for people.
+	Find(*capability.Run) (t *capability.Template, why string)
+	// Want has one made in the background for VMs like that of the run, if there can be one.
+	Want(*capability.Run)
+	// Build makes one now, unless there is one.
+	Build(context.Context, *capability.Run, opstate.Reporter) (api.Template, error)
+	// Distrust removes one from which a VM did not start.
+	Distrust(*capability.Template, error)
+}
+
 // Defaults fill in what a request leaves out. Sizes are bytes; zero is the image's.
 type Defaults struct {
 	Image    string
@@ -93,20 +105,21 @@ type Dirs interface {
 
 // Config is what the service works with.
 type Config struct {
-	Store    Store
-	Images   Images
-	Kernels  Kernels
-	Drivers  map[string]vmm.Driver // by name
-	Auto     string                // the driver that "auto" means
-	Chain    *capability.Chain
-	Ports    Ports
-	Points   failpoint.Set // for the steps that are not the chain's: see Steps
-	Ops      *opstate.Registry
-	Dirs     Dirs
-	Defaults Defaults
-	HostCPUs int
-	Taps     bool // VMs have tap devices
-	Log      *slog.Logger
+	Store     Store
+	Images    Images
+	Kernels   Kernels
+	Drivers   map[string]vmm.Driver // by name
+	Auto      string                // the driver that "auto" means
+	Chain     *capability.Chain
+	Ports     Ports
+	Templates Templates
+	Points    failpoint.Set // for the steps that are not the chain's: see Steps
+	Ops       *opstate.Registry
+	Dirs      Dirs
+	Defaults  Defaults
+	HostCPUs  int
+	Taps      bool // VMs have tap devices
+	Log       *slog.Logger
 }
 
 // Service is the VM service.

@@ -80,15 +80,16 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 	}
 	begun := time.Now()
 	err = errors.Join(s.step(ctx, stepStarting), logfile.Forget(s.logPath(vm.ID, "console")))
+	var how banger.Start
 	if err == nil {
-		err = s.cfg.Chain.Attach(ctx, run)
+		run, how, err = s.attach(ctx, run)
 	}
 	if err != nil {
 		return errors.Join(err, s.startFailed(ctx, vm, err))
 	}
 	s.setRun(vm.ID, run)
 	_, err = s.setState(ctx, vm.ID, banger.Running, func(v *banger.VM) {
-		v.Started, v.LastUsed, v.LastError, v.Conditions = time.Now().UTC(), time.Now().UTC(), "", nil
+		v.Started, v.LastUsed, v.LastError, v.Conditions, v.Start = time.Now().UTC(), time.Now().UTC(), "", nil, how
 		if v.Workspace != nil {
 			v.Workspace.Changes = ""
 		}
@@ -98,8 +99,30 @@ func (s *Service) startLocked(ctx context.Context, vm banger.VM, rep opstate.Rep
 		return errors.Join(err, s.cfg.Chain.Detach(context.WithoutCancel(ctx), run), s.startFailed(ctx, vm, err))
 	}
 	s.watch(run)
-	s.log.Info("vm started", "vm", vm.Name, "engine", run.Machine.Handle().Engine, "took", time.Since(begun))
+	s.log.Info("vm started", "vm", vm.Name, "engine", run.Machine.Handle().Engine, "warm", how.Warm, "took", time.Since(begun))
+	if !how.Warm {
+		s.cfg.Templates.Want(run)
+	}
 	return nil
+}
+
+// attach starts a run from a template, if there is one, and by a boot where that fails or there is none. It returns the run that was
+// started.
+func (s *Service) attach(ctx context.Context, run *capability.Run) (*capability.Run, banger.Start, error) {
+	template, why := s.cfg.Templates.Find(run)
+	if template != nil {
+		run.Template = template
+		err := s.cfg.Chain.Attach(ctx, run)
+		if err == nil || ctx.Err() != nil {
+			return run, banger.Start{Warm: true}, err
+		}
+		s.cfg.Templates.Distrust(template, err)
+		why = "from its template it did not start: " + err.Error()
+		cold := s.Bare(run.VM, run.Report)
+		cold.Image, cold.Kernel, cold.Driver = run.Image, run.Kernel, run.Driver
+		run = cold
+	}
+	return run, banger.Start{Why: why}, s.cfg.Chain.Attach(ctx, run)
 }
 
 // enterNetwork gives a VM an address in the host's network as it is now: the mode may have changed since the VM was made.

@@ -54,6 +54,7 @@ func run(m *testing.M) int {
 	}
 	shared = house{root: root, bin: bin}
 	os.Setenv("BANGER_ROOT", root)
+	os.Setenv("BANGER_WARM_STARTS", "false") // most tests are about boots; those in warm_test.go are not
 	os.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	status := m.Run()
 	if status != 0 { // a test that failed may have left VMs, whose machines would outlive the daemon
@@ -106,7 +107,7 @@ func (h house) left() string {
 			fmt.Fprintf(&b, "%s: %s\n", path, bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
 		}
 	}
-	for _, sub := range []string{"state/vms/*", "run/vms/*"} {
+	for _, sub := range []string{"state/vms/*", "run/vms/*", "state/templates/making-*", "run/templates/*"} {
 		dirs, err := filepath.Glob(filepath.Join(h.root, sub))
 		if err != nil {
 			return err.Error()

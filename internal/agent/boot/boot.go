@@ -158,22 +158,14 @@ func system() []guestapi.Mount {
 	}
 }
 
-// Mount mounts file systems, in order.
-func Mount(all []guestapi.Mount, j *facts.Journal) error {
-	for _, m := range all {
+func mountAll(cfg guestapi.BootConfig, j *facts.Journal) error {
+	for _, m := range append(system(), cfg.Mounts...) {
 		err := mounts.Mount(m, m.Target, deviceWait)
 		if err != nil && m.Optional {
 			j.Warn("mount "+m.Target, err)
 		} else if err != nil {
 			return &StepError{"mount " + m.Target, err}
 		}
-	}
-	return nil
-}
-
-func mountAll(cfg guestapi.BootConfig, j *facts.Journal) error {
-	if err := Mount(append(system(), cfg.Mounts...), j); err != nil {
-		return err
 	}
 	for _, dir := range []string{"/run/lock", "/tmp"} {
 		if err := os.Mkdir(dir, 0o1777); err == nil {

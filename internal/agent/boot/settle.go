@@ -15,19 +15,23 @@ import (
 	"github.com/banger-vm/banger/internal/agent/guestnet"
 )
 
-// Prepare gives the guest what processes inherit or see from their first moment: time, name, limits.
+// Prepare gives the guest what processes inherit or see from their first moment: name, limits.
 func Prepare(cfg guestapi.BootConfig, j *facts.Journal) {
 	j.Warn("set the host name", unix.Sethostname([]byte(cfg.Name)))
 	j.Warn("set limits", setLimits())
 }
 
-// Settle writes the guest's settings and the files in /etc that name it.
-func Settle(cfg guestapi.BootConfig, j *facts.Journal) {
+// Tune changes settings of the kernel, the same for all VMs.
+func Tune(j *facts.Journal) {
 	for _, s := range sysctls() {
 		if err := os.WriteFile(s.path, []byte(s.value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			j.Warn("set "+s.path, err)
 		}
 	}
+}
+
+// Settle writes the guest's settings and the files in /etc that name it.
+func Settle(cfg guestapi.BootConfig, j *facts.Journal) {
 	e := etc{root: "/", cfg: cfg}
 	j.Warn("write /etc/hostname", e.hostname())
 	j.Warn("write /etc/hosts", e.hosts())

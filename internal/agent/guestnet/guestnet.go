@@ -20,7 +20,7 @@ const loopback = 1
 // netClass is where the kernel lists interfaces (Documentation/ABI/testing/sysfs-class-net).
 const netClass = "/sys/class/net"
 
-// Up brings up loopback, and the interface that n describes unless n is nil. It may be repeated.
+// Up brings up loopback, and the interface that n describes unless n is nil; without an address it has none. It may be repeated.
 func Up(n *guestapi.Net) error {
 	r, err := openRTNL()
 	if err != nil {
@@ -33,11 +33,14 @@ func Up(n *guestapi.Net) error {
 	if n == nil {
 		return nil
 	}
-	address, err := netip.ParsePrefix(n.Address)
+	name, index, err := byMAC(netClass, n.MAC)
 	if err != nil {
 		return err
 	}
-	name, index, err := byMAC(netClass, n.MAC)
+	if n.Address == "" {
+		return r.setUp(index, n.MTU)
+	}
+	address, err := netip.ParsePrefix(n.Address)
 	if err != nil {
 		return err
 	}

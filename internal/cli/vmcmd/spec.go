@@ -19,6 +19,7 @@ type Spec struct {
 	publish                        []string
 	autoStop                       AutoStopFlag
 	env                            []string
+	cold                           bool
 	cmd                            *cobra.Command
 }
 
@@ -39,6 +40,7 @@ func (s *Spec) Flags(a *app.App, cmd *cobra.Command) {
 	f.StringVar(&s.group, "group", "", "VMs of one group reach each other, in mode bridge; others do not")
 	f.StringArrayVarP(&s.publish, "publish", "p", nil, "[HOSTIP:]PORT:GUESTPORT, listen on this host (127.0.0.1) for a port of the guest (repeatable)")
 	f.Var(&s.autoStop, "auto-stop", "stop the VM when nobody has used it for so long, such as 30m, or never (default: auto_stop_after of the configuration)")
+	f.BoolVar(&s.cold, "cold", false, "boot it in any case, and do not begin with a template")
 	f.StringArrayVarP(&s.env, "env", "e", nil, "NAME=VALUE, or NAME for your own value, set for every command in the guest (repeatable)")
 	cmd.RegisterFlagCompletionFunc("image", app.FlagCompletion(a.CompleteImages(-1)))
 	cmd.RegisterFlagCompletionFunc("kernel", app.FlagCompletion(a.CompleteKernels(-1)))
@@ -62,7 +64,7 @@ func (s *Spec) Create(a *app.App) (api.VMCreate, error) {
 		return p, errkind.WithHint(errkind.New(api.KindInvalid, "--memory %s is less than 1M", s.memory.String()),
 			"give a unit, such as --memory 512M")
 	}
-	p.Group, p.Publish = s.group, s.publish
+	p.Group, p.Publish, p.Cold = s.group, s.publish, s.cold
 	for _, text := range s.publish {
 		if _, err := banger.ParsePublish(text); err != nil {
 			return p, err

@@ -69,6 +69,14 @@ func autoStop(v api.VM) string {
 	return "after " + (time.Duration(v.AutoStopMS) * time.Millisecond).String() + " without use"
 }
 
+// startKind is warm, or cold with the reason.
+func startKind(v api.VM) string {
+	if v.StartWhy == "" {
+		return v.Start
+	}
+	return v.Start + " (" + v.StartWhy + ")"
+}
+
 func memory(v api.VM) string { return app.Size(int64(v.MemMiB) << 20) }
 
 func workspacePath(v api.VM) string {
@@ -83,7 +91,7 @@ func fields(v api.VM) []app.Field {
 		{Name: "Name", Value: v.Name}, {Name: "ID", Value: v.ID}, {Name: "State", Value: state(v)},
 		{Name: "Last error", Value: v.LastError}, {Name: "Image", Value: v.Image + " (" + v.ImageID + ")"},
 		{Name: "Kernel", Value: v.Kernel + " (" + v.KernelID + ")"}, {Name: "VMM", Value: v.VMM},
-		{Name: "Engine", Value: v.Engine}, {Name: "Init", Value: v.Init}, {Name: "vCPU", Value: fmt.Sprint(v.VCPU)},
+		{Name: "Engine", Value: v.Engine}, {Name: "Start", Value: startKind(v)}, {Name: "Init", Value: v.Init}, {Name: "vCPU", Value: fmt.Sprint(v.VCPU)},
 		{Name: "Memory", Value: memory(v)}, {Name: "Root disk", Value: app.Size(v.RootSize)},
 		{Name: "Work disk", Value: app.Size(v.DiskSize)}, {Name: "NAT", Value: fmt.Sprint(v.NAT)},
 		{Name: "Auto-stop", Value: autoStop(v)}, {Name: "Address", Value: v.Address}, {Name: "Group", Value: v.Group}, {Name: "Published", Value: strings.Join(v.Publish, "\n")}, {Name: "MAC", Value: v.MAC}, {Name: "Environment", Value: strings.Join(v.Env, "\n")},

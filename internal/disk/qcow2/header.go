@@ -65,8 +65,8 @@ type header struct {
 	EndType, EndOfExtra uint32
 }
 
-// image returns the bytes of a new clone: four clusters.
-func image(backing string, size int64) ([]byte, error) {
+// image returns the bytes of a new clone of a backing file that is raw or qcow2: four clusters.
+func image(backing, format string, size int64) ([]byte, error) {
 	if len(backing) > maxBackingName {
 		return nil, errkind.New(api.KindInvalid, "path of the image is longer than %d bytes", maxBackingName)
 	}
@@ -79,9 +79,9 @@ func image(backing string, size int64) ([]byte, error) {
 		L1Size:      l1Entries, L1Offset: l1Cluster << clusterBits,
 		RefTableOffset: refcountTableCluster << clusterBits, RefTableClusters: 1,
 		RefcountOrder: refcountOrder, HeaderLength: headerLength,
-		ExtType: extBackingFormat, ExtLength: 3,
+		ExtType: extBackingFormat, ExtLength: uint32(len(format)),
 	}
-	copy(h.ExtData[:], "raw")
+	copy(h.ExtData[:], format)
 	h.BackingOffset = uint64(binary.Size(h))
 
 	b := make([]byte, clusters<<clusterBits)

@@ -41,7 +41,18 @@ func (cloner) create(v disk.Volume) error {
 	if err != nil {
 		return err
 	}
-	base.Close()
+	defer base.Close()
+	format := "raw"
+	if v.BaseFormat != "" {
+		format = "qcow2"
+		h, _, err := readHeader(base)
+		if err == nil {
+			err = v.CheckSize(int64(h.Size))
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if !filepath.IsAbs(v.Base) {
 		return errkind.New(api.KindInvalid, "path of the image is not absolute")
 	}
@@ -53,7 +64,7 @@ func (cloner) create(v disk.Volume) error {
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	b, err := image(v.Base, v.Size)
+	b, err := image(v.Base, format, v.Size)
 	if err != nil {
 		return err
 	}

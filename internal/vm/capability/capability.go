@@ -42,12 +42,23 @@ type Run struct {
 	Driver vmm.Driver
 	Report opstate.Reporter
 
+	Template *Template // what the run begins with; nil: a boot
+	Making   bool      // the run makes a template: its guest is nobody's, and its memory a file
+
 	Spec    vmm.Spec            // grows until the machine starts
 	Boot    guestapi.BootConfig // grows until the initramfs is written
 	Machine vmm.Machine         // set once there is one
 	Link    *guest.Link         // likewise
 	Hello   guestapi.Hello
 	Halted  atomic.Pointer[banger.Condition] // why the guest is halted now; nil: it is not
+}
+
+// Template is a guest that is nobody's, booted and saved, which VMs begin with in place of a boot.
+type Template struct {
+	ID    string
+	Saved vmm.Saved
+	// Disks are its root and its work disk: clones by the cloner of the VM, in a format of that cloner's, to be cloned in turn.
+	Disks [2]string
 }
 
 // Capability is one thing that is attached to a VM at start. See the package comment for the rules.

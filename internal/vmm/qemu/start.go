@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"time"
 
 	"github.com/banger-vm/banger/api"
@@ -31,6 +32,9 @@ func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
 	if err := vacate(s.RunDir); err != nil {
 		return nil, err
 	}
+	if err := makeMemory(s.Memory); err != nil {
+		return nil, err
+	}
 	p, err := d.home.Start(d.program(s))
 	if err != nil {
 		return nil, err
@@ -53,6 +57,18 @@ func (d *Driver) Start(ctx context.Context, s vmm.Spec) (vmm.Machine, error) {
 	return m, nil
 }
 
+// makeMemory makes the file for a guest's memory, if there is to be one: QEMU would let others read it.
+func makeMemory(path string) error {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("start qemu: make the memory's file: %w", err)
+	}
+	return f.Close()
+}
+
 // vacate removes what a machine that is gone left in runDir. One that lives is of kind busy.
 func vacate(runDir string) error {
 	conn, err := net.Dial("unix", qmpSocket(runDir))
@@ -72,7 +88,7 @@ func (d *Driver) program(s vmm.Spec) vmmproc.Program {
 // serving waits until QEMU accepts connections on its sockets and returns the one to QMP.
 func (m *machine) serving(ctx context.Context) (net.Conn, error) {
 	late := time.After(m.driver.serveWithin)
-	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 4*time.Millisecond) {
 		if conn, err := net.Dial("unix", qmpSocket(m.runDir())); err == nil {
 			return conn, nil
 		}

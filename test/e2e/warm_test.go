@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// warm restarts the shared house's daemon with warm starts, until the end of the test.
+func warm(t *testing.T, points string) house {
+	t.Helper()
+	h := guests(t)
+	h.must(t, "daemon", "stop")
+	t.Setenv("BANGER_WARM_STARTS", "true")
+	t.Setenv("BANGER_FAILPOINTS", points)
+	t.Cleanup(func() {
+		h.banger("template", "prune", "--all") //nolint:errcheck // what is left is seen
+		h.must(t, "daemon", "stop")
+	})
+	return h
+}
+
+// template makes the template of small VMs and returns its directory.
+func (h house) template(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(h.root, "state/templates", h.must(t, "template", "build", "--quiet", "--memory", "256M"))
+}
+
+// startOf is how a VM was started last.
+func (h house) startOf(t *testing.T, name string) string {
+	t.Helper()
+	return h.field(t, name, "{{.Start}} {{.StartWhy}}")
+}
+
+func TestWarmStart(t *testing.T) {
+	h := warm(t, "")
+	dir := h.template(t)
+	h.must(t, "vm", "create", "--start", "--quiet", "--name", "w1", "--memory", "256M", "--disk-size", "20G", "--root-size", "12G", "--env", "GREETING=hi")
+	defer h.must(t, "vm", "delete", "--force", "w1")
+	t.Run("a VM that begins with a template is itself", func(t *testing.T) {
+		if got := h.startOf(t, "w1"); got != "warm" {
+			t.Fatalf("it was started %s", got)
+		}
+		got := h.must(t, "exec", "w1", "--", "sh", "-c", `hostname; echo $GREETING; cat /etc/hostname; cat /sys/class/net/eth0/address; grep -c w1 /etc/hosts
+			df --block-size=1G --output=size / /root | tail -n +2 | tr -d ' '; test $(date +%s) -gt 1700000000 && echo now`)
+		want := strings.Join([]string{"w1", "hi", "w1", h.field(t, "w1", "{{.MAC}}"), "1", "12", "20", "now"}, "\n")
+		if got != want {
+			t.Errorf("got\n%s\nwant\n%s", got, want)
+		}
+	})
+	t.Run("it reaches the network, and ssh reaches it", func(t *testing.T) {
+		h.must(t, "exec", "w1", "--", "ping", "-c", "1", "-W", "20", "10.0.2.2")
+		if got := h.must(t, "ssh", "w1", "--", "hostname"); got != "w1" {
+			t.Errorf("got %q", got)
+		}
+	})
+	t.Run("it needs the template no more, and its next start is a boot with what it had written", func(t *testing.T) {
+		h.must(t, "exec", "w1", "--", "sh", "-c", "echo kept > /kept; echo kept > /root/kept")
+		h.must(t, "vm", "stop", "w1")
+		h.must(t, "template", "delete", filepath.Base(dir))
+		h.must(t, "vm", "start", "w1")
+		if got := h.startOf(t, "w1"); got != "cold its disks have been used" {
+			t.Errorf("it was started %s", got)
+		}
+		if got := h.must(t, "exec", "w1", "--", "cat", "/kept", "/root/kept"); got != "kept\nkept" {
+			t.Errorf("got %q", got)
+		}
+	})
+}
+
+// TestClonesDiffer looks at what must not be the same in two guests that were one.
+func TestClonesDiffer(t *testing.T) {
+	const clones = 6
+	h := warm(t, "")
+	dir := h.template(t)
+	seen := map[string]string{}
+	for i := range clones {
+		name := fmt.Sprintf("twin-%d", i)
+		h.must(t, "vm", "create", "--start", "--quiet", "--name", name, "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", name)
+		if got := h.startOf(t, name); got != "warm" {
+			t.Fatalf("%s was started %s", name, got)
+		}
+		facts := h.must(t, "exec", name, "--", "sh", "-c", `cat /etc/machine-id /sys/class/net/eth0/address /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid
+			head -c 16 /dev/urandom | od -An -tx1; perl -MIO::Socket::INET -e '
+				my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") or die; my $c = IO::Socket::INET->new(PeerAddr => "127.0.0.1", PeerPort => $l->sockport) or die;
+				printf "port %d\n", $c->sockport'`)
+		for _, fact := range append(strings.Split(facts, "\n"), h.must(t, "vm", "known-hosts", name+".vm")) {
+			if other := seen[fact]; other != "" {
+				t.Errorf("%s and %s both have %q", name, other, fact)
+			}
+			seen[fact] = name
+		}
+	}
+	t.Run("nor is there a key in the template", func(t *testing.T) {
+		public, err := os.ReadFile(filepath.Join(h.root, "state/keys/id_ed25519.pub"))
+		secrets := [][]byte{[]byte("OPENSSH PRIVATE KEY-----\nb3Blbn")}
+		if err == nil {
+			secrets = append(secrets, bytes.Fields(public)[1])
+		}
+		for _, name := range []string{"memory", "state", "root.qcow2", "work.qcow2"} {
+			b, err := os.ReadFile(filepath.Join(dir, name))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range secrets {
+				if bytes.Contains(b, s) {
+					t.Errorf("%s has %q", name, s)
+				}
+			}
+		}
+	})
+}
+
+func TestTemplateFaults(t *testing.T) {
+	t.Run("a damaged template is not used, and is made anew in the background", func(t *testing.T) {
+		h := warm(t, "")
+		dir := h.template(t)
+		for _, name := range []string{"memory", "state"} {
+			f, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f.Write([]byte{0})
+			f.Close()
+			h.must(t, "vm", "create", "--start", "--quiet", "--name", "cold", "--memory", "256M")
+			got := h.startOf(t, "cold")
+			h.must(t, "vm", "delete", "--force", "cold")
+			if !strings.HasPrefix(got, "cold the template is damaged") || !strings.Contains(got, name) {
+				t.Errorf("with another %s it was started %s", name, got)
+			}
+			eventually(t, "a good template", func() bool { return h.must(t, "template", "list", "--format", "{{.Error}}") == "" })
+		}
+	})
+	t.Run("--cold and warm_starts=false boot, and say so", func(t *testing.T) {
+		h := warm(t, "")
+		h.template(t)
+		h.must(t, "vm", "create", "--start", "--quiet", "--name", "cold", "--memory", "256M", "--cold")
+		defer h.must(t, "vm", "delete", "--force", "cold")
+		if got := h.startOf(t, "cold"); got != "cold it was made with --cold" {
+			t.Errorf("it was started %s", got)
+		}
+	})
+	for _, step := range []string{"template.booted", "template.saved", "template.published", "machine.attach.done", "agent.attach"} {
+		t.Run("a daemon killed at "+step+" while it makes a template leaves nothing, and the next one makes it", func(t *testing.T) {
+			h := warm(t, step+"=kill")
+			if out, err := h.banger("template", "build", "--quiet", "--memory", "256M"); err == nil {
+				t.Fatalf("it was made: %s", out)
+			}
+			os.Unsetenv("BANGER_FAILPOINTS")
+			h.must(t, "daemon", "start")
+			if left := h.left(); strings.Contains(left, "qemu") || strings.Contains(left, "/making-") || strings.Contains(left, "/templates/") {
+				t.Errorf("left behind:\n%s", left)
+			}
+			h.template(t)
+		})
+	}
+	for _, step := range []string{"disks.attach.done", "machine.attach.done", "agent.attach.done"} {
+		t.Run("a daemon killed at "+step+" of a warm start leaves nothing, and the same create then succeeds", func(t *testing.T) {
+			h := warm(t, "")
+			h.template(t)
+			h.must(t, "daemon", "stop")
+			t.Setenv("BANGER_FAILPOINTS", step+"=kill")
+			create := []string{"vm", "create", "--start", "--quiet", "--name", "again", "--memory", "256M"}
+			if out, err := h.banger(create...); err == nil {
+				t.Fatalf("it was made: %s", out)
+			}
+			os.Unsetenv("BANGER_FAILPOINTS")
+			h.empty(t)
+			h.must(t, create...)
+			if got := h.startOf(t, "again"); got != "warm" {
+				t.Errorf("it was started %s", got)
+			}
+			h.must(t, "vm", "delete", "--force", "again")
+		})
+	}
+}
+
+// TestWarmRun is the main job, warm, as often as it takes for its VMs to be many: each gets the repository, and none the other's.
+func TestWarmRun(t *testing.T) {
+	h := warm(t, "")
+	h.template(t)
+	repo := t.TempDir()
+	for _, argv := range [][]string{{"git", "init", "-q"}, {"git", "-c", "user.name=A", "-c", "user.email=a@example.org", "commit", "-q", "--allow-empty", "-m", "one"}} {
+		cmd := exec.Command(argv[0], argv[1:]...)
+		cmd.Dir = repo
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	var all []string
+	for range 3 {
+		out := h.must(t, "run", "--rm", "--quiet", "--memory", "256M", "--patch", filepath.Join(t.TempDir(), "p"), repo, "--", "sh", "-c", "ls; git log --format=%s; hostname; touch made")
+		if !strings.HasPrefix(out, "one\n") || slices.Contains(all, out) {
+			t.Errorf("got %q, after %q", out, all)
+		}
+		all = append(all, out)
+	}
+}
