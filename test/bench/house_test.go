@@ -98,7 +98,7 @@ func (h *house) dial(b *testing.B) *client.Client {
 // startVM creates and starts a VM that goes at the end of the benchmark.
 func (h *house) startVM(b *testing.B, name string, flags ...string) {
 	b.Helper()
-	h.must(b, append([]string{"vm", "create", "--start", "--name", name}, flags...)...)
+	h.must(b, append([]string{"vm", "create", "--start", "--cold", "--name", name}, flags...)...)
 	b.Cleanup(func() {
 		if _, err := h.banger("vm", "delete", "--force", name); err != nil {
 			b.Error(err)

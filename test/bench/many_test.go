@@ -30,7 +30,7 @@ func BenchmarkMany(b *testing.B) {
 	for i := range running {
 		name := fmt.Sprintf("many-%d", i)
 		names = append(names, name)
-		home.must(b, "vm", "create", "--name", name, "--memory", "128M")
+		home.must(b, "vm", "create", "--cold", "--name", name, "--memory", "128M")
 	}
 	b.Cleanup(func() {
 		if _, err := home.banger(append([]string{"vm", "delete", "--force"}, names...)...); err != nil {

@@ -32,7 +32,7 @@ func BenchmarkRun(b *testing.B) {
 			wall, cpu := floor.time(b)
 			floors, floorsCPU = append(floors, wall), append(floorsCPU, cpu)
 			before := spent(b, daemon)
-			runs = append(runs, home.timed(b, "run", "--rm", "--no-workspace", "--quiet", "--", "true"))
+			runs = append(runs, home.timed(b, "run", "--rm", "--cold", "--no-workspace", "--quiet", "--", "true"))
 			runsCPU = append(runsCPU, spent(b, daemon)-before)
 		}
 	}

@@ -35,7 +35,7 @@ func BenchmarkWorkspace(b *testing.B) {
 	for b.Loop() {
 		for i := range 3 {
 			name := fmt.Sprintf("work%d", i)
-			home.must(b, "vm", "create", "--start", "--name", name)
+			home.must(b, "vm", "create", "--start", "--cold", "--name", name)
 			carry := func() {
 				prepares = append(prepares, home.timed(b, "vm", "workspace", "prepare", name, repo, "--guest-path", "/root/repo"))
 			}
