@@ -16,6 +16,7 @@ type Image struct {
 	Allocated int64     `json:"allocated"` // bytes on the host's disk
 	Packages  int       `json:"packages"`  // how many, 0 when unknown
 	Created   time.Time `json:"created"`
+	Run       *ImageRun `json:"run,omitempty"` // what an OCI image says of its use
 	VMs       []string  `json:"vms,omitempty"` // names of the VMs that use it
 	Dir       string    `json:"dir"`           // on the host, of its files
 }
@@ -36,6 +37,27 @@ type ImageBuild struct {
 	Init     string   `json:"init,omitempty"`      // agent by default
 	RootSize int64    `json:"root_size,omitempty"` // bytes, whole MiB, at least 512; default 8 GiB; sparse
 	Replace  bool     `json:"replace,omitempty"`   // take the name over from an existing image
+}
+
+// ImagePull is the parameter of image.pull.begin: an image of a registry, or of a layout or an archive on the daemon's host.
+type ImagePull struct {
+	// Ref is REPOSITORY[:TAG][@DIGEST] in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:TAG]; paths are
+	// absolute.
+	Ref      string `json:"ref"`
+	Name     string `json:"name,omitempty"`      // of the image; default: made from Ref
+	Platform string `json:"platform,omitempty"`  // OS/ARCH[/VARIANT], of those there are; default: the host's
+	Kernel   string `json:"kernel,omitempty"`    // name of the kernel to boot it with; default: the configured one
+	Init     string `json:"init,omitempty"`      // agent by default
+	RootSize int64  `json:"root_size,omitempty"` // bytes, whole MiB, at least 512; default 8 GiB; sparse
+	Replace  bool   `json:"replace,omitempty"`   // take the name over from an existing image
+}
+
+// ImageRun is how an OCI image is to be used.
+type ImageRun struct {
+	Command []string `json:"command,omitempty"` // entry point and arguments: what vm run runs where no command is given
+	Env     []string `json:"env,omitempty"`     // NAME=VALUE, for every command
+	User    string   `json:"user,omitempty"`    // of Command
+	Dir     string   `json:"dir,omitempty"`     // of Command
 }
 
 // Kernel is a kernel image with its modules and facts.

@@ -44,6 +44,7 @@ const (
 	MethodImageGet          = "image.get"
 	MethodImageDelete       = "image.delete"
 	MethodImageBuildBegin   = "image.build.begin"
+	MethodImagePullBegin    = "image.pull.begin"
 	MethodKernelList        = "kernel.list"
 	MethodKernelGet         = "kernel.get"
 	MethodKernelImportBegin = "kernel.import.begin"

@@ -170,6 +170,11 @@ func (c *Client) ImageBuildBegin(ctx context.Context, p api.ImageBuild) (api.Ope
 	return get[api.OperationRef](ctx, c, api.MethodImageBuildBegin, p)
 }
 
+// ImagePullBegin begins to pull an OCI image. The operation's result is an [api.Ref] with the image's id.
+func (c *Client) ImagePullBegin(ctx context.Context, p api.ImagePull) (api.OperationRef, error) {
+	return get[api.OperationRef](ctx, c, api.MethodImagePullBegin, p)
+}
+
 // KernelList returns all kernels.
 func (c *Client) KernelList(ctx context.Context) ([]api.Kernel, error) {
 	l, err := get[api.KernelList](ctx, c, api.MethodKernelList, nil)

@@ -130,7 +130,16 @@ type Image struct {
 	Created  time.Time         `json:"created"`
 	Rootfs   string            `json:"rootfs"`              // path of rootfs.ext4
 	WorkSeed string            `json:"work_seed,omitempty"` // path of work-seed.ext4
+	Run      *Run              `json:"run,omitempty"`       // what an OCI image says of its use; nil: nothing
 	Files    []File            `json:"files,omitempty"`     // as they were when the image was published
+}
+
+// Run is how an OCI image is to be used (OCI Image Format Specification, config.md).
+type Run struct {
+	Command []string `json:"command,omitempty"` // entry point and arguments: what runs where no command is given
+	Env     []string `json:"env,omitempty"`     // NAME=VALUE, for every command
+	User    string   `json:"user,omitempty"`    // of Command: name or uid, optional :group
+	Dir     string   `json:"dir,omitempty"`     // of Command
 }
 
 // File is a file that never changes, as it was when it was published.

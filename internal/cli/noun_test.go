@@ -1,6 +1,9 @@
 package cli_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -204,4 +207,45 @@ func TestTemplates(t *testing.T) {
 	if got := banger(t, d).ok("template", "prune", "-o", "json", "--format", "{{.ID}}").stdout; got != "dddddddddddd\n" {
 		t.Errorf("got %q", got)
 	}
+}
+
+func TestImagePull(t *testing.T) {
+	d := fakedaemon.Start(t)
+	d.Result(api.MethodImageGet, api.Image{ID: "bbbbbbbbbbbb", Name: "alpine-3-20", Run: &api.ImageRun{Command: []string{"sh", "-c"}, Env: []string{"A=1"}, User: "app", Dir: "/srv"}})
+	operation(d, api.MethodImagePullBegin, "bbbbbbbbbbbb")
+	c := banger(t, d).ok("image", "pull", "alpine:3.20", "--name", "small", "--platform", "linux/amd64", "--kernel", "cloud", "--init", "/sbin/init",
+		"--root-size", "4G", "--replace")
+	if c.stdout != "alpine-3-20\n" || !strings.Contains(c.stderr, "boot ") {
+		t.Errorf("stdout %q, stderr %q", c.stdout, c.stderr)
+	}
+	var got api.ImagePull
+	d.Params(api.MethodImagePullBegin, &got)
+	want := api.ImagePull{Ref: "alpine:3.20", Name: "small", Platform: "linux/amd64", Kernel: "cloud", Init: "/sbin/init", RootSize: 4 << 30, Replace: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if got := banger(t, d).ok("image", "show", "alpine-3-20").stdout; !strings.Contains(got, "sh -c\n") || !strings.Contains(got, "/srv\n") {
+		t.Errorf("got\n%s", got)
+	}
+	t.Run("paths become absolute, and an archive comes from standard input", func(t *testing.T) {
+		banger(t, d).ok("image", "pull", "--quiet", "oci:some/dir:tag")
+		if d.Params(api.MethodImagePullBegin, &got); !strings.HasPrefix(got.Ref, "oci:/") || !strings.HasSuffix(got.Ref, "/some/dir:tag") {
+			t.Errorf("got %q", got.Ref)
+		}
+		for first, scheme := range map[string]string{"oci-layout": "oci-archive:/", "manifest.json": "docker-archive:/"} {
+			var b bytes.Buffer
+			w := tar.NewWriter(&b)
+			if err := errors.Join(w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: first}), w.Close()); err != nil {
+				t.Fatal(err)
+			}
+			banger(t, d).stdin(b.String()).ok("image", "pull", "--name", "x", "-")
+			d.Params(api.MethodImagePullBegin, &got)
+			if _, err := os.Stat(got.Ref[len(scheme)-1:]); !strings.HasPrefix(got.Ref, scheme) || !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("got %q, and its file was left: %v", got.Ref, err)
+			}
+		}
+		banger(t, d).stdin("x").fails(64, "neither an OCI nor a Docker archive", "image", "pull", "--name", "x", "-")
+		banger(t, d).stdin("x").fails(64, "has no name", "image", "pull", "-")
+		banger(t, d).fails(64, "bad image name", "image", "pull", "--name", "X!", "alpine")
+	})
 }

@@ -79,6 +79,7 @@ func newMachine(t *testing.T) *machine {
 		}
 		c.Reply(*m.vm)
 	})
+	m.Result(api.MethodImageGet, api.Image{ID: v.ImageID})
 	m.On(api.MethodVMLease, func(c *fakedaemon.Call) {
 		m.mu.Lock()
 		m.leases++
@@ -202,7 +203,7 @@ func TestRun(t *testing.T) {
 		for _, args := range [][]string{{"run", "--rm", "--user", "me"}, {"vm", "run", "--no-workspace", "--rm", "--user", "me"}} {
 			m := newMachine(t)
 			banger(t, m.Daemon).run(args...)
-			want := []string{api.MethodVMBegin, api.MethodOperationWatch, api.MethodVMGet, api.MethodVMLease, api.MethodVMExec, api.MethodVMDelete}
+			want := []string{api.MethodVMBegin, api.MethodOperationWatch, api.MethodVMGet, api.MethodVMLease, api.MethodImageGet, api.MethodVMExec, api.MethodVMDelete}
 			if diff := cmp.Diff(want, m.Calls()); diff != "" {
 				t.Errorf("%q: %s", args, diff)
 			}
@@ -210,6 +211,19 @@ func TestRun(t *testing.T) {
 			if m.Params(api.MethodVMExec, &exec); exec.User != "me" || exec.Cwd != "" {
 				t.Errorf("got %+v", exec)
 			}
+		}
+	})
+	t.Run("without a command it runs the image's, as the user and where the image says", func(t *testing.T) {
+		t.Chdir(t.TempDir())
+		m := newMachine(t)
+		m.Result(api.MethodImageGet, api.Image{Run: &api.ImageRun{Command: []string{"serve", "-v"}, User: "app", Dir: "/srv"}})
+		banger(t, m.Daemon).run("run", "--rm")
+		var exec api.VMExec
+		m.Params(api.MethodVMExec, &exec)
+		want := guestapi.ExecSpec{Argv: []string{"serve", "-v"}, User: "app", Cwd: "/srv"}
+		exec.Stdin = false // as the test's own is
+		if diff := cmp.Diff(want, exec.ExecSpec); diff != "" {
+			t.Error(diff)
 		}
 	})
 	t.Run("what the flags say of VM and source arrives", func(t *testing.T) {

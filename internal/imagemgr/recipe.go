@@ -89,6 +89,10 @@ func (r recipe) check() error {
 			return errkind.New(api.KindInvalid, "bad package name %q", p)
 		}
 	}
+	return r.checkInitAndSize()
+}
+
+func (r recipe) checkInitAndSize() error {
 	if r.init != guestapi.InitAgent && !filepath.IsAbs(string(r.init)) {
 		return errkind.WithHint(errkind.New(api.KindInvalid, "bad init %q", r.init),
 			"use agent, or the path of an init in the image, such as /sbin/init")

@@ -90,8 +90,16 @@ func imageOut(img banger.Image, users []string) api.Image {
 		ID: string(img.ID), Name: img.Name, Managed: img.Managed, Kernel: img.Kernel, Init: string(img.Init),
 		Source: img.Source, Digest: img.Digest, RootSize: img.RootSize, WorkSize: img.WorkSize,
 		Allocated: allocated(img.Rootfs, img.WorkSeed), Packages: img.Packages, Created: img.Created, VMs: users,
-		Dir: filepath.Dir(img.Rootfs),
+		Dir: filepath.Dir(img.Rootfs), Run: imageRunOut(img.Run),
 	}
+}
+
+func imageRunOut(r *banger.Run) *api.ImageRun {
+	if r == nil {
+		return nil
+	}
+	out := api.ImageRun(*r)
+	return &out
 }
 
 func kernelOut(k banger.Kernel, users []string) api.Kernel {

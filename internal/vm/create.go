@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -203,6 +204,9 @@ func (s *Service) resolve(ctx context.Context, p api.VMCreate, r opstate.Reporte
 		VCPU: cmp.Or(p.VCPU, d.VCPU), MemMiB: cmp.Or(p.MemMiB, d.MemMiB),
 		RootSize: cmp.Or(p.RootSize, d.RootSize, image.RootSize), WorkSize: cmp.Or(p.DiskSize, d.WorkSize, image.WorkSize),
 		NAT: d.NAT, Group: p.Group, Env: p.Env, Cloner: cloner, Ephemeral: p.Ephemeral, Cold: p.Cold,
+	}
+	if image.Run != nil {
+		want.Env = slices.Concat(image.Run.Env, p.Env) // of two values the later one holds
 	}
 	if p.NAT != nil {
 		want.NAT = *p.NAT

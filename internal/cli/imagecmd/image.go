@@ -17,11 +17,11 @@ import (
 // New returns `banger image` with its verbs.
 func New(a *app.App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "image", Short: "Build, list and delete images", Args: cobra.NoArgs,
+		Use: "image", Short: "Pull, build, list and delete images", Args: cobra.NoArgs,
 		Long: `An image is a root file system that VMs are cloned from, with the kernel it boots and what becomes PID 1. It never changes once it
 has been built. The default image is built by the first "banger vm run" that needs it.`,
 	}
-	cmd.AddCommand(newList(a), newShow(a), newBuild(a), newDelete(a))
+	cmd.AddCommand(newList(a), newShow(a), newBuild(a), newPull(a), newDelete(a))
 	return cmd
 }
 
@@ -61,7 +61,7 @@ func newShow(a *app.App) *cobra.Command {
 }
 
 func describe(i api.Image) (string, []app.Field) {
-	return i.Name, []app.Field{
+	f := []app.Field{
 		{Name: "Name", Value: i.Name}, {Name: "ID", Value: i.ID}, {Name: "Managed", Value: fmt.Sprint(i.Managed)},
 		{Name: "Source", Value: i.Source}, {Name: "Digest", Value: i.Digest}, {Name: "Kernel", Value: i.Kernel},
 		{Name: "Init", Value: i.Init}, {Name: "Root disk", Value: app.Size(i.RootSize)},
@@ -69,6 +69,11 @@ func describe(i api.Image) (string, []app.Field) {
 		{Name: "Packages", Value: fmt.Sprint(i.Packages)}, {Name: "Created", Value: app.Stamp(i.Created)},
 		{Name: "Directory", Value: i.Dir}, {Name: "VMs", Value: strings.Join(i.VMs, " ")},
 	}
+	if r := i.Run; r != nil {
+		f = append(f, app.Field{Name: "Command", Value: strings.Join(r.Command, " ")}, app.Field{Name: "User", Value: r.User},
+			app.Field{Name: "Working directory", Value: r.Dir}, app.Field{Name: "Environment", Value: strings.Join(r.Env, "\n")})
+	}
+	return i.Name, f
 }
 
 func newDelete(a *app.App) *cobra.Command {

@@ -1,6 +1,7 @@
 package runcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -100,6 +101,11 @@ func (r *runner) release() {
 func (r *runner) exec(ctx context.Context) (frame.ExitStatus, error) {
 	shell := len(r.argv) == 0
 	p := api.VMExec{Ref: api.Ref{Ref: r.vm.ID}, ExecSpec: guestapi.ExecSpec{Argv: r.argv, User: r.user, Login: shell}}
+	if shell {
+		if err := r.useImages(ctx, &p.ExecSpec); err != nil {
+			return frame.ExitStatus{}, err
+		}
+	}
 	if r.src != nil {
 		p.Cwd = r.guestPath()
 	}
@@ -107,6 +113,16 @@ func (r *runner) exec(ctx context.Context) (frame.ExitStatus, error) {
 		Input:    shell || !r.app.InTTY,
 		Terminal: r.app.InTTY && r.app.OutTTY && (shell || r.tty),
 	})
+}
+
+// useImages has the command run that the image names, if it names one, where nobody gave another.
+func (r *runner) useImages(ctx context.Context, spec *guestapi.ExecSpec) error {
+	img, err := r.client.ImageGet(ctx, r.vm.ImageID)
+	if err != nil || img.Run == nil || len(img.Run.Command) == 0 {
+		return err
+	}
+	spec.Argv, spec.Cwd, spec.User, spec.Login = img.Run.Command, img.Run.Dir, cmp.Or(spec.User, img.Run.User), false
+	return nil
 }
 
 // end saves what changed, deletes the VM if that was asked for, and returns what the process ends with: the command's own status

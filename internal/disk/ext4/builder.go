@@ -47,6 +47,9 @@ type entry struct {
 
 func (n *node) isDir() bool { return n.index != nil }
 
+// lostName is where fsck puts what it finds, in the root.
+const lostName = "lost+found"
+
 // Create makes an empty file system at path, to be filled by Add. There must be no file there yet. The caller ends with
 // Close, or with Abort, which may be deferred; until then nothing else may use the file.
 func Create(ctx context.Context, path string, o Options) (*Builder, error) {
@@ -84,7 +87,7 @@ func (b *Builder) open(ctx context.Context) error {
 		return err
 	}
 	b.root = root
-	b.root.add("lost+found", lost)
+	b.root.add(lostName, lost)
 	return nil
 }
 
@@ -229,6 +232,55 @@ type onlyWriter struct{ io.Writer }
 
 func blocksFor(size int64) uint32 { return uint32((size + blockSize - 1) / blockSize) }
 
+// Remove removes what there is at name, with everything below it; nothing is there is fine too. lost+found stays. Files that have
+// another name keep it.
+func (b *Builder) Remove(name string) {
+	name = path.Clean("/" + name)
+	dir, base := path.Split(name)
+	parent := b.lookup(dir)
+	if parent == nil || !parent.isDir() || base == "" || parent == b.root && base == lostName {
+		return
+	}
+	if e := parent.index[base]; e != nil {
+		b.drop(e.node)
+		delete(parent.index, base)
+		parent.children = slices.DeleteFunc(parent.children, func(c *entry) bool { return c == e })
+	}
+}
+
+// Clear removes everything below the directory name but what keep wants; it gets paths from the root, and must want the directories on
+// the way.
+func (b *Builder) Clear(name string, keep func(path string) bool) {
+	dir := b.lookup(name)
+	if dir == nil || !dir.isDir() {
+		return
+	}
+	for _, e := range slices.Clone(dir.children) {
+		at := path.Join("/", name, e.name)
+		if keep(at) {
+			b.Clear(at, keep)
+		} else {
+			b.Remove(at)
+		}
+	}
+}
+
+// IsDir reports whether there is a directory at name, and whether there is anything.
+func (b *Builder) IsDir(name string) (dir, exists bool) {
+	n := b.lookup(name)
+	return n != nil && n.isDir(), n != nil
+}
+
+// drop takes a name from a file, or from everything below a directory.
+func (b *Builder) drop(n *node) {
+	for _, e := range n.children {
+		b.drop(e.node)
+	}
+	if !n.isDir() {
+		b.unlink(n)
+	}
+}
+
 func (b *Builder) unlink(n *node) {
 	if n.links--; n.links == 0 {
 		b.space.release(n.runs)
@@ -244,6 +296,9 @@ func (n *node) add(name string, child *node) {
 func (b *Builder) lookup(name string) *node {
 	n := b.root
 	for part := range strings.SplitSeq(strings.Trim(path.Clean("/"+name), "/"), "/") {
+		if part == "" {
+			continue // the root
+		}
 		if e := n.index[part]; e != nil {
 			n = e.node
 			continue
@@ -253,26 +308,49 @@ func (b *Builder) lookup(name string) *node {
 	return n
 }
 
-// parents returns the directory dir, which it makes where it is missing.
+// maxFollowed is how many symbolic links a path may lead through, as of path_resolution(7).
+const maxFollowed = 40
+
+// parents returns the directory dir, which it makes where it is missing. Symbolic links on the way are followed, and lead nowhere but
+// below the root.
 func (b *Builder) parents(dir string) (*node, error) {
-	n := b.root
-	for part := range strings.SplitSeq(strings.Trim(dir, "/"), "/") {
+	for range maxFollowed {
+		n, link, err := b.walk(dir)
+		if err != nil || link == "" {
+			return n, err
+		}
+		dir = link
+	}
+	return nil, errkind.New(api.KindInvalid, "more than %d symbolic links in its path", maxFollowed)
+}
+
+// walk goes to the directory dir. At a symbolic link it stops, and returns the path that goes on from there.
+func (b *Builder) walk(dir string) (n *node, link string, err error) {
+	n = b.root
+	parts := strings.Split(strings.Trim(path.Clean("/"+dir), "/"), "/")
+	for i, part := range parts {
 		if part == "" {
 			continue
 		}
 		e := n.index[part]
-		if e == nil {
+		switch {
+		case e == nil:
 			child := &node{meta: meta{mode: modeDir | 0o755, mtime: n.mtime}, index: map[string]*entry{}, links: 1}
 			n.add(part, child)
 			n = child
-			continue
+		case e.node.isDir():
+			n = e.node
+		case e.node.link != "":
+			to := e.node.link
+			if !path.IsAbs(to) {
+				to = path.Join("/", path.Join(parts[:i]...), to)
+			}
+			return nil, path.Join("/", to, path.Join(parts[i+1:]...)), nil
+		default:
+			return nil, "", errkind.New(api.KindInvalid, "%q in its path is no directory", part)
 		}
-		if !e.node.isDir() {
-			return nil, errkind.New(api.KindInvalid, "%q in its path is no directory", part)
-		}
-		n = e.node
 	}
-	return n, nil
+	return n, "", nil
 }
 
 // Close writes directories, inodes and bitmaps, and brings the file to disk. On error the file is removed.
