@@ -129,7 +129,7 @@ func (d *Daemon) openPaths(context.Context) error {
 	if err := d.opts.Paths.Make(); err != nil {
 		return err
 	}
-	lock, err := host.Lock(d.opts.Paths.Lock())
+	lock, err := d.takeLock()
 	if errkind.Is(err, api.KindBusy) {
 		return errkind.WithHint(errkind.New(api.KindBusy, "another daemon uses %s: %w", d.opts.Paths.State, err),
 			"`banger daemon status` shows it; set BANGER_ROOT to another directory to have a second one")
@@ -143,6 +143,24 @@ func (d *Daemon) openPaths(context.Context) error {
 	}
 	d.onClose(func() { lock.Close() })
 	return nil
+}
+
+// lockPatience is how long a daemon waits for one that is ending: the kernel lets go of the lock of a process that was killed when its
+// last thread is gone, which is after its sockets.
+const lockPatience = 2 * time.Second
+
+// takeLock takes the lock. One that is held by a daemon that serves is of kind busy at once.
+func (d *Daemon) takeLock() (*os.File, error) {
+	for begun := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		lock, err := host.Lock(d.opts.Paths.Lock())
+		if !errkind.Is(err, api.KindBusy) || time.Since(begun) > lockPatience {
+			return lock, err
+		}
+		if conn, dialErr := net.Dial("unix", d.opts.Paths.Socket()); dialErr == nil {
+			conn.Close()
+			return nil, err
+		}
+	}
 }
 
 func (d *Daemon) openStore(ctx context.Context) error {
