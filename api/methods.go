@@ -19,6 +19,8 @@ const (
 	MethodVMGet             = "vm.get"
 	MethodVMStart           = "vm.start"
 	MethodVMStop            = "vm.stop"
+	MethodVMPause           = "vm.pause"
+	MethodVMResume          = "vm.resume"
 	MethodVMKill            = "vm.kill"
 	MethodVMRestart         = "vm.restart"
 	MethodVMSet             = "vm.set"

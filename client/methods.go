@@ -82,6 +82,16 @@ func (c *Client) VMStop(ctx context.Context, p api.VMStop) (api.VM, error) {
 	return get[api.VM](ctx, c, api.MethodVMStop, p)
 }
 
+// VMPause halts the processors of a VM that runs; its memory stays.
+func (c *Client) VMPause(ctx context.Context, ref string) (api.VM, error) {
+	return get[api.VM](ctx, c, api.MethodVMPause, api.Ref{Ref: ref})
+}
+
+// VMResume lets a paused VM go on.
+func (c *Client) VMResume(ctx context.Context, ref string) (api.VM, error) {
+	return get[api.VM](ctx, c, api.MethodVMResume, api.Ref{Ref: ref})
+}
+
 // VMRestart stops a VM that runs, and starts it.
 func (c *Client) VMRestart(ctx context.Context, p api.VMRestart) (api.VM, error) {
 	return get[api.VM](ctx, c, api.MethodVMRestart, p)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
+	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/guest"
 	"github.com/banger-vm/banger/internal/vm/capability"
@@ -67,6 +68,9 @@ const reattachTimeout = 3 * time.Second
 // Reattach implements capability.Reattacher.
 func (a *Agent) Reattach(ctx context.Context, r *capability.Run) error {
 	r.Link = guest.NewLink(r.Machine.DialAgent, a.Log)
+	if r.VM.State == banger.Paused {
+		return nil // it answers when it is resumed
+	}
 	ctx, cancel := context.WithTimeout(ctx, reattachTimeout)
 	defer cancel()
 	conn, err := r.Link.Get(ctx)

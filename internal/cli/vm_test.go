@@ -130,7 +130,7 @@ func TestLife(t *testing.T) {
 		mu.Unlock()
 		c.Reply(api.VM{ID: p.Ref})
 	}
-	for verb, method := range map[string]string{"start": api.MethodVMStart, "stop": api.MethodVMStop, "restart": api.MethodVMRestart, "kill": api.MethodVMKill, "delete": api.MethodVMDelete} {
+	for verb, method := range map[string]string{"start": api.MethodVMStart, "stop": api.MethodVMStop, "restart": api.MethodVMRestart, "pause": api.MethodVMPause, "resume": api.MethodVMResume, "kill": api.MethodVMKill, "delete": api.MethodVMDelete} {
 		t.Run(verb+": a bad reference and a failure do not stop the rest, and each is told", func(t *testing.T) {
 			d.On(method, one)
 			done = nil

@@ -71,6 +71,7 @@ func Methods(s Services) []Method {
 	table = append(table, eventMethods(s)...)
 	table = append(table, templateMethods(s)...)
 	table = append(table, vmMethods(s)...)
+	table = append(table, pauseMethods(s)...)
 	table = append(table, guestMethods(s)...)
 	table = append(table, workspaceMethods(s)...)
 	table = append(table, imageMethods(s)...)

@@ -16,6 +16,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func pauseMethods(s Services) []Method {
+	return []Method{
+		Call(Write, api.MethodVMPause, "Halts the processors of a VM that runs; its memory stays.",
+			func(ctx context.Context, p api.Ref) (api.VM, error) {
+				return operate(ctx, s, api.MethodVMPause, p.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Pause(ctx, ref, op)
+				})
+			}),
+		Call(Write, api.MethodVMResume, "Lets a paused VM go on.",
+			func(ctx context.Context, p api.Ref) (api.VM, error) {
+				return operate(ctx, s, api.MethodVMResume, p.Ref, func(ctx context.Context, ref string, op *opstate.Op) (banger.VM, error) {
+					return s.VMs.Resume(ctx, ref, op)
+				})
+			}),
+	}
+}
+
 func vmMethods(s Services) []Method {
 	one := func(v banger.VM, err error) (api.VM, error) {
 		if err != nil {

@@ -90,8 +90,8 @@ func (s *Service) stopIdle(ctx context.Context, id banger.VMID) {
 			return err
 		}
 		defer unlock()
-		if !s.idle.Expired(id) {
-			return nil
+		if !s.idle.Expired(id) || vm.State == banger.Paused {
+			return nil // who paused it will say when it goes on
 		}
 		return s.stopLocked(ctx, vm, 0, fmt.Sprintf("stopped because it was not used for %s", s.AutoStop(vm)), op)
 	})

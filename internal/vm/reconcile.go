@@ -89,6 +89,11 @@ func (s *Service) adopt(ctx context.Context, run *capability.Run, handles Handle
 // readopt makes an adopted machine's VM usable again. A stop that was interrupted goes on, from its beginning: the guest may
 // not have been asked yet.
 func (s *Service) readopt(ctx context.Context, run *capability.Run) error {
+	if run.VM.State == banger.Paused {
+		if err := s.pauseAgain(ctx, run); err != nil {
+			s.log.Error("pause an adopted vm", "vm", run.VM.Name, "err", err)
+		}
+	}
 	conds := s.cfg.Chain.Reattach(ctx, run)
 	s.setRun(run.VM.ID, run)
 	s.watch(run)

@@ -207,6 +207,9 @@ func (s *Service) Guest(ctx context.Context, ref string) (banger.VM, *guest.Conn
 }
 
 func notRunning(vm banger.VM) error {
+	if vm.State == banger.Paused {
+		return errkind.WithHint(errkind.New(api.KindPrecondition, "vm %q is paused", vm.Name), "let it go on: `banger vm resume %s`", vm.Name)
+	}
 	return errkind.WithHint(errkind.New(api.KindPrecondition, "vm %q is %s", vm.Name, vm.State),
 		"start it: `banger vm start %s`", vm.Name)
 }

@@ -28,6 +28,9 @@ func (s *Service) Start(ctx context.Context, ref string, r opstate.Reporter) (ba
 	if vm.State == banger.Running {
 		return vm, nil
 	}
+	if vm.State == banger.Paused {
+		return vm, notRunning(vm)
+	}
 	if err := s.startLocked(ctx, vm, r); err != nil {
 		return vm, fmt.Errorf("start vm %q: %w", vm.Name, err)
 	}

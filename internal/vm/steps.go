@@ -9,6 +9,8 @@ const (
 	stepStarting   = "start.starting"     // the record says starting
 	stepStopping   = "stop.stopping"      // the record says stopping
 	stepPoweredOff = "stop.powered-off"   // the guest has powered off, or was given up
+	stepPaused     = "pause.recorded"     // the record says paused, the machine runs
+	stepResumed    = "resume.resumed"     // the machine runs, the record says paused
 	stepSet        = "set.recorded"       // the record has the new specification
 	stepDeleting   = "delete.deleting"    // nothing is removed yet
 	stepDestroyed  = "delete.destroyed"   // the disks are gone
@@ -18,7 +20,7 @@ const (
 // Steps returns the names of the service's failpoints, for fault tests.
 func Steps() []string {
 	return []string{
-		stepReserved, stepStarting, stepStopping, stepPoweredOff, stepSet, stepDeleting, stepDestroyed, stepRemoved,
+		stepReserved, stepStarting, stepStopping, stepPoweredOff, stepPaused, stepResumed, stepSet, stepDeleting, stepDestroyed, stepRemoved,
 	}
 }
 

@@ -40,6 +40,11 @@ func (s *Service) stopLocked(ctx context.Context, vm banger.VM, timeout time.Dur
 	if timeout == 0 {
 		timeout = DefaultStopTimeout
 	}
+	if run := s.Run(vm.ID); run != nil && vm.State == banger.Paused {
+		if err := s.resume(ctx, run); err != nil { // its guest has to power off
+			return err
+		}
+	}
 	return s.end(ctx, vm, reason, func(ctx context.Context, run *capability.Run) (banger.Changes, error) {
 		r.Stage("look for unexported work")
 		changes := s.changes(ctx, run)

@@ -162,6 +162,17 @@ func TestServiceFaults(t *testing.T) {
 		"set.recorded":    func(h *house) error { _, err := h.set(api.VMSet{VCPU: 2, Restart: true}); return err },
 		"delete.deleting": func(h *house) error { return h.vms.Delete(h.t.Context(), "web", true, opstate.Discard) },
 	}
+	verbs["pause.recorded"] = func(h *house) error {
+		_, err := h.vms.Pause(h.t.Context(), "web", opstate.Discard)
+		return err
+	}
+	verbs["resume.resumed"] = func(h *house) error {
+		err := verbs["pause.recorded"](h)
+		if err == nil {
+			_, err = h.vms.Resume(h.t.Context(), "web", opstate.Discard)
+		}
+		return err
+	}
 	verbs["stop.powered-off"] = verbs["stop.stopping"]
 	verbs["delete.destroyed"], verbs["delete.directories"] = verbs["delete.deleting"], verbs["delete.deleting"]
 	for _, step := range vmSteps() {

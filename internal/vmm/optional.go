@@ -21,6 +21,12 @@ type Signaler interface {
 	Signal(sig syscall.Signal) error
 }
 
+// Pauser is an optional interface of a [Machine] whose processors can be halted. Both calls may be repeated.
+type Pauser interface {
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
+}
+
 // Saver is an optional interface of a [Machine] that was started with Spec.Memory.
 type Saver interface {
 	// Save halts the guest for good and writes its processors and devices to the file state, which must not exist. That file, the

@@ -76,7 +76,7 @@ type Features struct {
 	UserNet   bool     // has a user-mode network stack
 	PCI       bool     // virtio devices are on PCI; else memory-mapped
 	Tap       bool
-	Pause     bool
+	Pause     bool // its machines are Pausers
 	Snapshot  bool // its machines are Savers, and Spec.Restore works
 	MinMemMiB int  // smallest guest memory that boots
 	// Unfit is what keeps any machine from starting on this host; Check reports it too.

@@ -143,6 +143,39 @@ func runRestart(ctx context.Context, o *stopOptions) error {
 	})
 }
 
+// NewPause returns `banger vm pause`.
+func NewPause(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "pause VM...", Short: "Halt VMs where they are", Args: app.Args(1, -1, "a VM"),
+		Long: `Halt the processors of VMs that run. Nothing in the guests goes on, their memory stays, and their clocks are behind when they go on.
+A paused VM is not stopped for not being used; "banger vm stop" has it go on to power off.`,
+		Example:           `  banger vm pause web`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return each(cmd.Context(), a, args, func(ctx context.Context, c *client.Client, t app.Target) error {
+				_, err := c.VMPause(ctx, t.ID)
+				return err
+			})
+		},
+	}
+}
+
+// NewResume returns `banger vm resume`.
+func NewResume(a *app.App) *cobra.Command {
+	return &cobra.Command{
+		Use: "resume VM...", Short: "Let paused VMs go on", Args: app.Args(1, -1, "a VM"),
+		Long:              `Let VMs go on that "banger vm pause" has halted.`,
+		Example:           `  banger vm resume web`,
+		ValidArgsFunction: a.CompleteVMs(-1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return each(cmd.Context(), a, args, func(ctx context.Context, c *client.Client, t app.Target) error {
+				_, err := c.VMResume(ctx, t.ID)
+				return err
+			})
+		},
+	}
+}
+
 type killOptions struct {
 	app    *app.App
 	refs   []string

@@ -22,7 +22,7 @@ func New(a *app.App) *cobra.Command {
 until it is deleted. VMs outlive the daemon and this program. A reference to a VM is its name, its id, or the beginning of its
 id where only one VM has that.`,
 	}
-	cmd.AddCommand(NewCreate(a), NewStart(a), NewStop(a), NewRestart(a), NewKill(a), NewDelete(a), NewSet(a), NewList(a), NewShow(a), NewExec(a),
+	cmd.AddCommand(NewCreate(a), NewStart(a), NewStop(a), NewRestart(a), NewPause(a), NewResume(a), NewKill(a), NewDelete(a), NewSet(a), NewList(a), NewShow(a), NewExec(a),
 		NewSSH(a), NewLogs(a), NewCp(a), NewHealth(a), NewPing(a), NewStats(a), NewWait(a), NewPrune(a), NewPorts(a), NewDial(a), NewKnownHosts(a))
 	return cmd
 }

@@ -34,7 +34,7 @@ func (d *Driver) Name() string { return Name }
 // Features are those of a machine under TCG.
 func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
-		Accel: vmm.AccelTCG, Engine: engine, Formats: []string{"raw", "qcow2"}, UserNet: true, Snapshot: true, MinMemMiB: d.host.cfg.MinMemMiB,
+		Accel: vmm.AccelTCG, Engine: engine, Formats: []string{"raw", "qcow2"}, UserNet: true, Pause: true, Snapshot: true, MinMemMiB: d.host.cfg.MinMemMiB,
 		Unfit: d.host.cfg.Unfit,
 	}
 }
@@ -182,6 +182,7 @@ type process struct {
 	mu      sync.Mutex // dials race
 	agent   net.Conn   // the host's end
 	halt    string
+	resumed chan struct{} // closed when the machine is resumed; nil: it is not paused
 	changed chan struct{} // closed, and replaced, when halt changes
 }
 
@@ -230,11 +231,52 @@ func (m *machine) DialAgent(ctx context.Context) (net.Conn, error) {
 			io.Copy(io.Discard, c) // ends with the connection
 		}
 	}
-	go agent(m.p.ctx, m.p.spec, theirs)
+	go agent(m.p.ctx, m.p.spec, paused{theirs, m.p})
 	return ours, nil
 }
 
 func (m *machine) Exited() <-chan struct{} { return m.p.exited }
+
+// paused is a connection whose guest hears nothing while its machine is paused.
+type paused struct {
+	net.Conn
+	p *process
+}
+
+func (c paused) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.p.mu.Lock()
+	resumed := c.p.resumed
+	c.p.mu.Unlock()
+	if resumed != nil {
+		select {
+		case <-resumed:
+		case <-c.p.ctx.Done():
+		}
+	}
+	return n, err
+}
+
+// Pause implements vmm.Pauser.
+func (m *machine) Pause(ctx context.Context) error {
+	m.p.mu.Lock()
+	defer m.p.mu.Unlock()
+	if m.p.resumed == nil {
+		m.p.resumed = make(chan struct{})
+	}
+	return ctx.Err()
+}
+
+// Resume implements vmm.Pauser.
+func (m *machine) Resume(ctx context.Context) error {
+	m.p.mu.Lock()
+	defer m.p.mu.Unlock()
+	if m.p.resumed != nil {
+		close(m.p.resumed)
+		m.p.resumed = nil
+	}
+	return ctx.Err()
+}
 
 // Halted implements vmm.Halter.
 func (m *machine) Halted() (string, <-chan struct{}) {

@@ -150,7 +150,7 @@ func (d *Driver) Features() vmm.Features {
 	return vmm.Features{
 		Accel: d.accel.name, AccelWhy: d.accel.why, AccelHint: d.accel.hint,
 		Engine:  fmt.Sprintf("qemu %s (%s, %s)", d.version, d.machine(), d.accel.name),
-		Formats: []string{"raw", "qcow2"}, UserNet: true, PCI: d.machine() != "microvm", MinMemMiB: minMemMiB, Snapshot: true, Unfit: d.defects,
+		Formats: []string{"raw", "qcow2"}, UserNet: true, PCI: d.machine() != "microvm", MinMemMiB: minMemMiB, Pause: true, Snapshot: true, Unfit: d.defects,
 	}
 }
 

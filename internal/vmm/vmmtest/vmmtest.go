@@ -52,7 +52,7 @@ type Harness struct {
 
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
-	for _, group := range [][]sentence{startSentences, channelSentences, adoptSentences, endSentences, saveSentences(h.New(t))} {
+	for _, group := range [][]sentence{startSentences, channelSentences, adoptSentences, endSentences, pauseSentences(h.New(t)), saveSentences(h.New(t))} {
 		for _, s := range group {
 			t.Run(s.name, func(t *testing.T) { s.test(t, h) })
 		}
