@@ -29,6 +29,15 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	return os.Rename(f.Name(), path)
 }
 
+// Sync makes the file or the directory at path durable (fsync(2)).
+func Sync(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
 // Lock takes an exclusive lock on the file at path, which it creates, without waiting (flock(2)). The lock is held until
 // the returned file is closed or the process ends. One that is taken is an error of kind busy.
 func Lock(path string) (*os.File, error) {

@@ -208,7 +208,7 @@ func (m *Manager) publish(ctx context.Context, stage string, man manifest) (err 
 		return err
 	}
 	dir := m.dir(man.ID)
-	if err := errors.Join(syncDir(stage), os.Rename(stage, dir), syncDir(m.cfg.Dir)); err != nil {
+	if err := errors.Join(host.Sync(stage), os.Rename(stage, dir), host.Sync(m.cfg.Dir)); err != nil {
 		return err
 	}
 	if err := m.commit(ctx, man.Image); err != nil {
@@ -252,12 +252,4 @@ func replacedName(img banger.Image) string {
 	const prefix = 6
 	name := img.Name[:min(len(img.Name), 63-1-prefix)]
 	return name + "-" + string(img.ID)[:prefix]
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/client"
+	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/workspace"
 )
 
@@ -69,10 +70,5 @@ func store(path string, fill func(io.Writer) error) error {
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return host.Sync(dir)
 }
