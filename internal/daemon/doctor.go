@@ -30,7 +30,7 @@ func (d *Daemon) newDoctor() *doctor.Doctor {
 			VCPU: o.Config.VMDefaults.VCPU, MemMiB: int(o.Config.VMDefaults.Memory >> 20), RunDir: o.Paths.VMRunDir(banger.NewID[banger.VMID]()),
 		},
 		Cloner: d.chooseCloner, Resolver: &net.Resolver{PreferGo: true}, Network: d.net.check(),
-		Store: d.store, Images: d.images, Kernels: d.kernels, VMs: d.vms,
+		Store: d.store, Images: d.images, Kernels: d.kernels, VMs: d.vms, Templates: d.templates.Inspect,
 		Leftovers: []doctor.Leftovers{
 			func(ctx context.Context) ([]preflight.Problem, error) {
 				return d.vms.Leftovers(ctx, capabilities.ReadHandle)

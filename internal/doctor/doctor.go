@@ -61,7 +61,9 @@ type Config struct {
 	LowSpace  int64                       // free bytes in Paths.State below which doctor warns; zero: 2 GiB
 	Resolver  *net.Resolver               // the host's
 	// Network looks at the host's network for guests; nil: each VM has its VMM's own.
-	Network   func(ctx context.Context) (string, []preflight.Problem)
+	Network func(ctx context.Context) (string, []preflight.Problem)
+	// Templates looks at what VMs start warm from, and reads its files of at most limit bytes.
+	Templates func(ctx context.Context, limit int64) (string, []preflight.Problem)
 	Store     Store
 	Images    Images
 	Kernels   Kernels
@@ -76,8 +78,8 @@ type Doctor struct{ cfg Config }
 // New returns a doctor.
 func New(cfg Config) *Doctor { return &Doctor{cfg} }
 
-// Checks are the questions, in the order in which a start would meet them. With full, every file of images and kernels is
-// read.
+// Checks are the questions, in the order in which a start would meet them. With full, every file of images, kernels and
+// templates is read.
 func (d *Doctor) Checks(full bool) []preflight.Check {
 	read, patience := int64(smallFile), preflight.DefaultLimit
 	if full {
@@ -95,6 +97,7 @@ func (d *Doctor) Checks(full bool) []preflight.Check {
 		{Name: "network", Limit: 3 * lookUp, Ask: d.network},
 		{Name: "kernel", Limit: patience, Ask: func(ctx context.Context) (string, []preflight.Problem) { return d.kernels(ctx, read) }},
 		{Name: "image", Limit: patience, Ask: func(ctx context.Context) (string, []preflight.Problem) { return d.images(ctx, read) }},
+		{Name: "templates", Limit: patience, Ask: func(ctx context.Context) (string, []preflight.Problem) { return d.cfg.Templates(ctx, read) }},
 		{Name: "store", Ask: d.store},
 		{Name: "leftovers", Ask: d.leftovers},
 		{Name: "vms", Ask: d.vms},

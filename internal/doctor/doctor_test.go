@@ -62,6 +62,7 @@ func newClinic(t *testing.T) *clinic {
 		Paths: paths, Version: "v1", Agent: h.program("banger-agent", "echo banger-agent v1"), Default: vmm.Spec{VCPU: 1, MemMiB: 256},
 		Cloner:   func() (disk.Choice, error) { return disk.Choice{Name: "copy", Why: "nothing else works"}, nil },
 		Resolver: h.nameServer(3), Images: images{h}, Kernels: kernels{h}, VMs: &h.vms,
+		Templates: func(context.Context, int64) (string, []preflight.Problem) { return "none", nil },
 	}
 	return h
 }
@@ -250,6 +251,15 @@ func TestDefects(t *testing.T) {
 			defect: func(t *testing.T, h *clinic) { must(t, os.Remove(h.image.Rootfs)) }},
 		{what: "a large file has changed", full: true, want: `fail image: image "debian": the content of */rootfs.ext4 has changed → restore*`,
 			defect: func(t *testing.T, h *clinic) { must(t, overwrite(h.image.Rootfs)) }},
+		{what: "a template has changed", full: true, want: "warn templates: a file of more than 1048576 bytes → remove it",
+			defect: func(_ *testing.T, h *clinic) {
+				h.cfg.Templates = func(_ context.Context, limit int64) (string, []preflight.Problem) {
+					if limit <= 1<<20 {
+						return "2", nil
+					}
+					return "2", []preflight.Problem{{Detail: "a file of more than 1048576 bytes", Fix: "remove it", Minor: true}}
+				}
+			}},
 		{what: "the database is damaged", want: "fail store: database *banger.db: * → stop the daemon*",
 			defect: damageDatabase},
 		{what: "something is left over", want: "warn leftovers: a directory → remove it",

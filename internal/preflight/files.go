@@ -81,15 +81,17 @@ func sizes(of string, files []banger.File, fix string) []Problem {
 
 // ImageDigests reads an image's files of at most limit bytes, and tells which are not what was published.
 func ImageDigests(ctx context.Context, img banger.Image, limit int64) []Problem {
-	return digests(ctx, fmt.Sprintf("image %q", img.Name), img.Files, limit, imageFix(img))
+	return Digests(ctx, fmt.Sprintf("image %q", img.Name), img.Files, limit, imageFix(img))
 }
 
 // KernelDigests is [ImageDigests] for a kernel.
 func KernelDigests(ctx context.Context, k banger.Kernel, limit int64) []Problem {
-	return digests(ctx, fmt.Sprintf("kernel %q", k.Name), k.Files, limit, kernelFix(k))
+	return Digests(ctx, fmt.Sprintf("kernel %q", k.Name), k.Files, limit, kernelFix(k))
 }
 
-func digests(ctx context.Context, of string, files []banger.File, limit int64, fix string) []Problem {
+// Digests reads files of at most limit bytes, which are those of a thing with a name for people, and tells which are not what was
+// recorded. Each problem has the fix.
+func Digests(ctx context.Context, of string, files []banger.File, limit int64, fix string) []Problem {
 	var found []Problem
 	for _, f := range files {
 		if f.Size > limit {

@@ -45,10 +45,19 @@ type Library struct {
 	cpu    string
 	wanted chan wish // capacity 1: what is not taken is wished for again by the next start
 
-	mu     sync.Mutex       // guards failed: starts look while one is made
-	failed map[string]error // why a template could not be made, until the daemon ends
-	making sync.Mutex       // one is made at a time
+	mu     sync.Mutex         // guards failed: starts look while one is made
+	failed map[string]failure // by the template's id, until it is made or the daemon ends
+	making sync.Mutex         // one is made at a time
 }
+
+// failure is why a template could not be made.
+type failure struct {
+	err error
+	at  time.Time
+}
+
+// retryAfter is how long starts want no template that could not be made: each try takes as much of the host as a boot.
+const retryAfter = 10 * time.Minute
 
 // wish is a template that a start would have liked.
 type wish struct {
@@ -58,7 +67,7 @@ type wish struct {
 
 // New returns a library. Call [Library.Sweep] before anything else.
 func New(cfg Config) *Library {
-	return &Library{cfg: cfg, cpu: host.CPUModel(), wanted: make(chan wish, 1), failed: map[string]error{}}
+	return &Library{cfg: cfg, cpu: host.CPUModel(), wanted: make(chan wish, 1), failed: map[string]failure{}}
 }
 
 func (l *Library) dir(key Key) string { return filepath.Join(l.cfg.Dir, key.id()) }
@@ -78,15 +87,31 @@ func (l *Library) Find(r *capability.Run) (*capability.Template, string) {
 		err = errkind.New(api.KindDataLoss, "the template is damaged: it is another one")
 	}
 	if err != nil {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if failed := l.failed[key.id()]; failed != nil {
-			return nil, failed.Error()
+		if f, ok := l.failure(key); ok {
+			err = f.err
 		}
 		return nil, err.Error()
 	}
 	l.used(dir)
 	return m.template(dir), ""
+}
+
+func (l *Library) failure(key Key) (failure, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f, ok := l.failed[key.id()]
+	return f, ok
+}
+
+// note notes how it ended to make a template.
+func (l *Library) note(key Key, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil {
+		delete(l.failed, key.id())
+	} else {
+		l.failed[key.id()] = failure{err, time.Now()}
+	}
 }
 
 // used notes that a template was used now.
@@ -126,7 +151,7 @@ func (l *Library) key(r *capability.Run) (Key, error) {
 	}, err
 }
 
-// Want has a template made in the background for VMs like that of r, unless there is a good one.
+// Want has a template made in the background for VMs like that of r, unless there is a good one or it could not be made just now.
 func (l *Library) Want(r *capability.Run) {
 	if l.unfit(r) != "" {
 		return
@@ -136,6 +161,9 @@ func (l *Library) Want(r *capability.Run) {
 		return // the next boot says so
 	}
 	if _, err := open(l.dir(key)); err == nil {
+		return
+	}
+	if f, ok := l.failure(key); ok && time.Since(f.at) < retryAfter {
 		return
 	}
 	select {
@@ -157,7 +185,7 @@ func like(r *capability.Run) *capability.Run {
 // Distrust removes a template from which a VM did not start.
 func (l *Library) Distrust(t *capability.Template, why error) {
 	l.cfg.Log.Warn("removing a template from which a VM did not start", "template", t.ID, "err", why)
-	if err := l.Remove(t.ID); err != nil && !errkind.Is(err, api.KindNotFound) {
+	if err := l.removed(t.ID); err != nil {
 		l.cfg.Log.Error("remove a template", "template", t.ID, "err", err)
 	}
 }
@@ -204,6 +232,14 @@ func (l *Library) Remove(id string) error {
 	return host.RemoveDir(dir)
 }
 
+// removed is Remove, but for one that somebody else has removed.
+func (l *Library) removed(id string) error {
+	if err := l.Remove(id); !errkind.Is(err, api.KindNotFound) {
+		return err
+	}
+	return nil
+}
+
 // PruneUseless removes the templates that are damaged or that no VM could begin with any more, and then those that were used longest
 // ago until the rest is within the budget. It returns what went.
 func (l *Library) PruneUseless(ctx context.Context) ([]api.Template, error) {
@@ -235,7 +271,7 @@ func (l *Library) prune(budget int64, keep func(Key) bool) ([]api.Template, erro
 	}
 	out := []api.Template{}
 	for _, t := range gone {
-		if err := l.Remove(filepath.Base(t.dir)); err != nil && !errkind.Is(err, api.KindNotFound) {
+		if err := l.removed(filepath.Base(t.dir)); err != nil {
 			return out, err
 		}
 		out = append(out, t.describe())
@@ -300,18 +336,4 @@ func writeManifest(dir string, m manifest) error {
 		return err
 	}
 	return host.WriteFile(filepath.Join(dir, manifestFile), b, 0o600)
-}
-
-// keepOnly removes every file in dir but those of a template.
-func keepOnly(dir string, m manifest) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if !slices.Contains([]string{m.Disks[0], m.Disks[1], memoryFile, stateFile, manifestFile}, e.Name()) {
-			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
-		}
-	}
-	return err
 }

@@ -3,6 +3,7 @@ package template
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -44,9 +45,6 @@ func (l *Library) Make(ctx context.Context) {
 			}
 			if err := l.make(ctx, w); err != nil && ctx.Err() == nil {
 				l.cfg.Log.Warn("no template: VMs like it go on booting", "err", err)
-				l.mu.Lock()
-				l.failed[w.key.id()] = err
-				l.mu.Unlock()
 			}
 		case <-ctx.Done():
 			return
@@ -90,22 +88,32 @@ func (l *Library) Build(ctx context.Context, r *capability.Run, rep opstate.Repo
 	return t.describe(), t.wrong
 }
 
-// make boots a guest that is nobody's, saves it, and publishes what that gives.
-func (l *Library) make(ctx context.Context, w wish) (err error) {
+// make makes the template of w, unless there is one, and notes how that ended.
+func (l *Library) make(ctx context.Context, w wish) error {
 	l.making.Lock()
 	defer l.making.Unlock()
-	dir := l.dir(w.key)
-	if _, err := open(dir); err == nil {
+	if _, err := open(l.dir(w.key)); err == nil {
 		return nil
 	}
-	defer func() {
-		if err != nil {
-			err = errMaking(w.key, err)
-		}
-	}()
+	begun := time.Now()
+	err := l.makeOne(ctx, w)
+	if err == nil {
+		l.cfg.Log.Info("template made", "template", w.key.id(), "image", w.key.Image, "took", time.Since(begun))
+		err = l.fit(ctx, w.key)
+	}
+	if err != nil {
+		err = fmt.Errorf("make a template of image %q: %w", w.key.Image, err)
+	}
+	if ctx.Err() == nil { // else nobody wanted it any more
+		l.note(w.key, err)
+	}
+	return err
+}
+
+// makeOne boots a guest that is nobody's, saves it, and publishes what that gives.
+func (l *Library) makeOne(ctx context.Context, w wish) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
-	begun := time.Now()
 	r := w.of
 	r.VM.ID = banger.NewID[banger.VMID]()
 	if r.VM.Spec, err = spec.Identify(r.VM.Spec, r.VM.ID); err != nil {
@@ -118,12 +126,26 @@ func (l *Library) make(ctx context.Context, w wish) (err error) {
 	if err := l.fill(ctx, r, w.key); err != nil {
 		return errors.Join(err, l.end(ctx, r))
 	}
-	if err := l.publish(ctx, r.Dir, dir); err != nil {
+	if err := l.publish(ctx, r.Dir, l.dir(w.key)); err != nil {
 		return errors.Join(err, l.end(ctx, r))
 	}
-	l.cfg.Log.Info("template made", "template", w.key.id(), "image", w.key.Image, "took", time.Since(begun))
-	_, err = l.PruneUseless(ctx)
-	return err
+	return nil
+}
+
+// fit prunes what is beyond the budget. It is an error when that is the template that was just made: to make it again is vain.
+func (l *Library) fit(ctx context.Context, key Key) error {
+	gone, err := l.PruneUseless(ctx)
+	if err != nil {
+		return err
+	}
+	for _, t := range gone {
+		if t.ID == key.id() && l.cfg.Known(ctx, key) {
+			return errkind.WithHint(
+				errkind.New(api.KindPrecondition, "it takes %d MiB, and template_budget is %d", t.Size>>20, l.cfg.Budget>>20),
+				"raise template_budget in the configuration (`banger config edit`), or set warm_starts = false")
+		}
+	}
+	return nil
 }
 
 // fill makes the files of a template in r.Dir.
@@ -138,11 +160,12 @@ func (l *Library) fill(ctx context.Context, r *capability.Run, key Key) error {
 	if err != nil {
 		return err
 	}
-	m, err := describe(r.Dir, key)
+	r.Report.Stage("record files")
+	m, err := describe(ctx, r.Dir, key)
 	if err != nil {
 		return err
 	}
-	return errors.Join(keepOnly(r.Dir, m), writeManifest(r.Dir, m))
+	return writeManifest(r.Dir, m)
 }
 
 func (l *Library) save(ctx context.Context, r *capability.Run) error {
@@ -163,6 +186,9 @@ func (l *Library) save(ctx context.Context, r *capability.Run) error {
 // publish gives the finished directory its name, in place of a damaged template that may have it.
 func (l *Library) publish(ctx context.Context, from, to string) error {
 	if err := host.RemoveDir(to); err != nil {
+		return err
+	}
+	if err := host.Sync(from); err != nil {
 		return err
 	}
 	if err := os.Rename(from, to); err != nil {

@@ -10,20 +10,21 @@
 package template
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vmm"
 )
@@ -64,30 +65,30 @@ const (
 
 // manifest is template.json: what the template is, and what its files are when nobody has touched them.
 type manifest struct {
-	Key     Key              `json:"key"`
-	Disks   [2]string        `json:"disks"` // names of the files of the root and the work disk
-	State   string           `json:"state"`
-	Files   map[string]stamp `json:"files"`
-	Created time.Time        `json:"created"`
+	Key     Key       `json:"key"`
+	Disks   [2]string `json:"disks"` // names of the files of the root and the work disk
+	State   string    `json:"state"` // digest of the state, which every start reads
+	Files   []file    `json:"files"`
+	Created time.Time `json:"created"`
 }
 
-// stamp tells a file that was written to. Memory and disk are too large to be read at every start.
-type stamp struct {
-	Size    int64     `json:"size"`
+// file is a file of a template, by its name. Memory and disks are too large to be read at every start: that they have the size and
+// the time of then is looked at, and the digest is for doctor.
+type file struct {
+	banger.File
 	ModTime time.Time `json:"mod_time"`
 }
 
-func stampOf(path string) (stamp, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return stamp{}, err
-	}
-	return stamp{st.Size(), st.ModTime().UTC()}, nil
+// changed reports whether somebody has written to the file in dir.
+func (f file) changed(dir string) bool {
+	st, err := os.Stat(filepath.Join(dir, f.Path))
+	return err != nil || st.Size() != f.Size || !st.ModTime().Equal(f.ModTime)
 }
 
-// describe notes what the finished files in dir are.
-func describe(dir string, key Key) (manifest, error) {
-	m := manifest{Key: key, Files: map[string]stamp{}, Created: time.Now().UTC()}
+// describe removes from dir what is not a template's, makes the rest durable, and notes what it is. A host that loses power later
+// cannot leave a file that is right by its size only.
+func describe(ctx context.Context, dir string, key Key) (manifest, error) {
+	m := manifest{Key: key, Created: time.Now().UTC()}
 	for i, disk := range []string{"root", "work"} {
 		found, err := filepath.Glob(filepath.Join(dir, disk+".*"))
 		if err != nil || len(found) != 1 {
@@ -95,15 +96,39 @@ func describe(dir string, key Key) (manifest, error) {
 		}
 		m.Disks[i] = filepath.Base(found[0])
 	}
-	for _, name := range append(m.Disks[:], memoryFile) {
-		var err error
-		if m.Files[name], err = stampOf(filepath.Join(dir, name)); err != nil {
+	if err := keepOnly(dir, append(m.Disks[:], memoryFile, stateFile)); err != nil {
+		return m, err
+	}
+	files, err := preflight.Record(ctx, dir, "")
+	if err != nil {
+		return m, err
+	}
+	for _, f := range files {
+		st, err := os.Stat(filepath.Join(dir, f.Path))
+		if err != nil {
 			return m, err
 		}
+		m.Files = append(m.Files, file{f, st.ModTime().UTC()})
 	}
 	b, err := os.ReadFile(filepath.Join(dir, stateFile))
 	m.State = digest(b)
 	return m, err
+}
+
+// keepOnly removes every file in dir that is not named, and makes the others durable.
+func keepOnly(dir string, names []string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		do := os.Remove
+		if slices.Contains(names, e.Name()) {
+			do = host.Sync
+		}
+		err = errors.Join(err, do(filepath.Join(dir, e.Name())))
+	}
+	return err
 }
 
 // open returns the template in dir, or what is wrong with it, of kind not-found or data-loss.
@@ -119,18 +144,13 @@ func open(dir string) (manifest, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return m, errkind.New(api.KindDataLoss, "the template is damaged: %s: %w", manifestFile, err)
 	}
-	for name, want := range m.Files {
-		if now, err := stampOf(filepath.Join(dir, name)); err != nil || now != want {
-			return m, errkind.New(api.KindDataLoss, "the template is damaged: its file %s was changed", name)
+	for _, f := range m.Files {
+		if f.changed(dir) {
+			return m, errkind.New(api.KindDataLoss, "the template is damaged: its file %s was changed", f.Path)
 		}
 	}
-	f, err := os.Open(filepath.Join(dir, stateFile))
-	if err != nil {
-		return m, errkind.New(api.KindDataLoss, "the template is damaged: %w", err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil || hex.EncodeToString(h.Sum(nil)) != m.State {
+	state, err := os.ReadFile(filepath.Join(dir, stateFile))
+	if err != nil || digest(state) != m.State {
 		return m, errkind.New(api.KindDataLoss, "the template is damaged: its file %s was changed", stateFile)
 	}
 	return m, nil
@@ -181,8 +201,4 @@ func (s shelved) describe() api.Template {
 		t.Error = s.wrong.Error()
 	}
 	return t
-}
-
-func errMaking(key Key, err error) error {
-	return fmt.Errorf("make a template of image %q: %w", key.Image, err)
 }
