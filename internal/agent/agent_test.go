@@ -112,6 +112,15 @@ func TestBecome(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+	t.Run("a VM that asks again, as the answer was lost, is told what its guest is", func(t *testing.T) {
+		a := testAgent()
+		before := a.config()
+		p := guestapi.Become{Config: guestapi.BootConfig{VMID: before.VMID, Name: "another"}, Seed: seed}
+		var h guestapi.Hello
+		if err := ask(t.Context(), t, a, guestapi.MethodBecome, p, &h); err != nil || h.VMID != before.VMID || a.config().Name != before.Name {
+			t.Errorf("hello is %+v, %v", h, err)
+		}
+	})
 	template := func() *Agent {
 		return newAgent(guestapi.BootConfig{Init: guestapi.InitAgent, Template: true}, "v1", facts.NewJournal(nil, nil), slog.New(slog.DiscardHandler))
 	}

@@ -22,6 +22,9 @@ func (a *Agent) become(ctx context.Context, c *call.Call) (any, error) {
 	a.becoming.Lock()
 	defer a.becoming.Unlock()
 	template := a.config()
+	if !template.Template && template.VMID == p.Config.VMID {
+		return a.whoWeAre(), nil // the answer was lost, and the host asks again
+	}
 	if !template.Template {
 		return nil, errkind.New(api.KindPrecondition, "this guest is VM %s already", template.VMID)
 	}
