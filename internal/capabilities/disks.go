@@ -114,14 +114,10 @@ func (d *Disks) Attach(ctx context.Context, r *capability.Run) error {
 	return nil
 }
 
-// begin decides what the disks of a VM that was never started are clones of: the template's, if there is one. What an earlier try has
-// made of them goes if that was different: nothing is in them yet.
+// begin makes way for the disks of a VM that was never started, and clones them from the template's, if there is one. What an earlier
+// try has left of them goes: it may be another base's, a guest may have begun to write to it, and nothing is in it yet.
 func (d *Disks) begin(ctx context.Context, cloner disk.Cloner, r *capability.Run) error {
-	all := volumes(r)
-	if r.Template == nil && all[0].BaseFormat == "" && all[1].BaseFormat == "" {
-		return nil
-	}
-	for i, v := range all {
+	for i, v := range volumes(r) {
 		if err := cloner.Remove(ctx, v); err != nil {
 			return err
 		}

@@ -1,6 +1,10 @@
 package vm_test
 
 import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -21,6 +25,27 @@ func (h *house) template(p api.TemplateBuild) api.Operation {
 		h.t.Fatal(err)
 	}
 	return done
+}
+
+// writeToTemplate writes to a file of the only template, unseen: its time stays.
+func (h *house) writeToTemplate(name string) {
+	h.t.Helper()
+	found, err := filepath.Glob(filepath.Join(h.dir, "templates", "*", name))
+	if err != nil || len(found) != 1 {
+		h.t.Fatalf("%s of templates: %q, %v", name, found, err)
+	}
+	st, err := os.Stat(found[0])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	f, err := os.OpenFile(found[0], os.O_WRONLY, 0)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, err = f.WriteString("written")
+	if err := errors.Join(err, f.Close(), os.Chtimes(found[0], st.ModTime(), st.ModTime())); err != nil {
+		h.t.Fatal(err)
+	}
 }
 
 func TestWarmStarts(t *testing.T) {
@@ -50,6 +75,21 @@ func TestWarmStarts(t *testing.T) {
 			t.Errorf("templates %+v, %v", all, err)
 		}
 		h.must(h.vms.Stop(t.Context(), "web", 0, opstate.Discard))
+	})
+	t.Run("nothing of a template is on the disks of a VM that it did not start", func(t *testing.T) {
+		h := newHouse(t)
+		if done := h.template(api.TemplateBuild{}); done.Error != nil {
+			t.Fatal(done.Error)
+		}
+		h.writeToTemplate("root.raw")
+		for _, warm := range []bool{true, false} {
+			h.refuses.Store(!warm)
+			v := h.must(h.create(api.VMCreate{Start: true}))
+			got, err := os.ReadFile(filepath.Join(dirs(h.dir).VMDir(v.ID), "root.raw"))
+			if err != nil || v.Start.Warm != warm || bytes.Contains(got, []byte("written")) != warm {
+				t.Errorf("started %+v, want warm %v; its disk begins with %q, %v", v.Start, warm, got[:min(7, len(got))], err)
+			}
+		}
 	})
 	t.Run("VMs that differ have no template in common", func(t *testing.T) {
 		h := newHouse(t)
