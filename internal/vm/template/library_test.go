@@ -238,6 +238,18 @@ func TestFailure(t *testing.T) {
 	})
 }
 
+func TestFullDisk(t *testing.T) {
+	p := newPress(t, math.MaxInt64)
+	r := p.run("large")
+	r.VM.Spec.MemMiB = 1 << 30 // a petabyte
+	if _, err := p.Build(t.Context(), r, opstate.Discard); !errkind.Is(err, api.KindUnavailable) || !strings.Contains(err.Error(), "no space left") {
+		t.Errorf("got %v", err)
+	}
+	if p.boots > 0 {
+		t.Error("a guest was booted all the same")
+	}
+}
+
 func TestInspect(t *testing.T) {
 	for _, name := range []string{memoryFile, "root.raw", "work.raw", stateFile, manifestFile} {
 		t.Run("another "+name+" is found, mended, and not used", func(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
+	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vm/spec"
 )
@@ -110,11 +111,22 @@ func (l *Library) make(ctx context.Context, w wish) error {
 	return err
 }
 
+// room refuses to make a template where the host's disk may become full of it: a VMM that cannot write memory to its file dies, and
+// VMs that run need the disk more.
+func (l *Library) room(memMiB int) error {
+	need := int64(preflight.StartReserve) + int64(memMiB)<<20
+	_, found := preflight.Space(l.cfg.Dir, need, need)
+	return preflight.Refuse(found)
+}
+
 // makeOne boots a guest that is nobody's, saves it, and publishes what that gives.
 func (l *Library) makeOne(ctx context.Context, w wish) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
 	defer cancel()
 	r := w.of
+	if err := l.room(r.VM.Spec.MemMiB); err != nil {
+		return err
+	}
 	r.VM.ID = banger.NewID[banger.VMID]()
 	if r.VM.Spec, err = spec.Identify(r.VM.Spec, r.VM.ID); err != nil {
 		return err
