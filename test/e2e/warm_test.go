@@ -7,8 +7,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
 )
 
 // warm restarts the shared house's daemon with warm starts, until the end of the test.
@@ -35,6 +39,33 @@ func (h house) template(t *testing.T) string {
 func (h house) startOf(t *testing.T, name string) string {
 	t.Helper()
 	return h.field(t, name, "{{.Start}} {{.StartWhy}}")
+}
+
+// killVMM kills the one QEMU whose sockets are below dir of the house.
+func (h house) killVMM(t *testing.T, dir string) {
+	t.Helper()
+	lines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var killed int
+	for _, path := range lines {
+		line, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(line, []byte(filepath.Join(h.root, dir))) || !bytes.Contains(line, []byte("qemu-system")) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
+		if err == nil {
+			err = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		killed++
+	}
+	if killed != 1 {
+		t.Fatalf("%d machines have been killed", killed)
+	}
 }
 
 func TestWarmStart(t *testing.T) {
@@ -98,18 +129,30 @@ func TestClonesDiffer(t *testing.T) {
 		}
 	}
 	t.Run("nor is there a key in the template", func(t *testing.T) {
-		public, err := os.ReadFile(filepath.Join(h.root, "state/keys/id_ed25519.pub"))
-		secrets := [][]byte{[]byte("OPENSSH PRIVATE KEY-----\nb3Blbn")}
-		if err == nil {
-			secrets = append(secrets, bytes.Fields(public)[1])
+		private, err := os.ReadFile(filepath.Join(h.root, "state/keys/id_ed25519"))
+		if err != nil {
+			t.Fatal(err)
 		}
-		for _, name := range []string{"memory", "state", "root.qcow2", "work.qcow2"} {
+		key, err := ssh.ParsePrivateKey(private)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// The private keys of guests, in OpenSSH's form (PROTOCOL.key of OpenSSH), all begin alike.
+		const anyPrivate = "b3BlbnNzaC1rZXktdjE"
+		if !bytes.Contains(private, []byte(anyPrivate)) {
+			t.Fatalf("the daemon's key is none: it has no %q", anyPrivate)
+		}
+		secrets := []string{anyPrivate, string(bytes.Fields(ssh.MarshalAuthorizedKey(key.PublicKey()))[1])}
+		for name, has := range map[string]string{"memory": "Linux version ", "state": "virtio", "root.qcow2": "QFI\xfb", "work.qcow2": "QFI\xfb"} {
 			b, err := os.ReadFile(filepath.Join(dir, name))
 			if err != nil {
 				t.Fatal(err)
 			}
+			if !bytes.Contains(b, []byte(has)) {
+				t.Errorf("%s has no %q: is it what this test takes it for?", name, has)
+			}
 			for _, s := range secrets {
-				if bytes.Contains(b, s) {
+				if bytes.Contains(b, []byte(s)) {
 					t.Errorf("%s has %q", name, s)
 				}
 			}
@@ -145,6 +188,13 @@ func TestTemplateFaults(t *testing.T) {
 		if got := h.startOf(t, "cold"); got != "cold it was made with --cold" {
 			t.Errorf("it was started %s", got)
 		}
+		h.must(t, "daemon", "stop")
+		t.Setenv("BANGER_WARM_STARTS", "false")
+		h.must(t, "vm", "create", "--start", "--quiet", "--name", "off", "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", "off")
+		if got := h.startOf(t, "off"); got != "cold warm_starts is off" {
+			t.Errorf("it was started %s", got)
+		}
 	})
 	for _, step := range []string{"template.booted", "template.saved", "template.published", "machine.attach.done", "agent.attach"} {
 		t.Run("a daemon killed at "+step+" while it makes a template leaves nothing, and the next one makes it", func(t *testing.T) {
@@ -160,6 +210,27 @@ func TestTemplateFaults(t *testing.T) {
 			h.template(t)
 		})
 	}
+	t.Run("a VMM killed while it makes a template, or wakes one, leaves nothing, and the next one does it", func(t *testing.T) {
+		h := warm(t, "")
+		h.with(t, "agent.attach=delay:2s")
+		build := h.start(t, "template", "build", "--quiet", "--memory", "256M")
+		h.reaches(t, "template", "agent.attach")
+		h.killVMM(t, "run/templates/")
+		build.ends(76, "^banger: make a template of image")
+		if left := h.left(); strings.Contains(left, "qemu") || strings.Contains(left, "/making-") {
+			t.Errorf("left behind:\n%s", left)
+		}
+		h.template(t)
+		create := h.start(t, "vm", "create", "--start", "--name", "woken", "--memory", "256M")
+		defer h.must(t, "vm", "delete", "--force", "woken")
+		h.reaches(t, "woken", "agent.attach")
+		h.killVMM(t, "run/vms/")
+		create.ends(0)
+		if got := h.startOf(t, "woken"); !strings.HasPrefix(got, "cold from its template it did not start") {
+			t.Errorf("it was started %s", got)
+		}
+		h.must(t, "exec", "woken", "--", "true")
+	})
 	for _, step := range []string{"disks.attach.done", "machine.attach.done", "agent.attach.done"} {
 		t.Run("a daemon killed at "+step+" of a warm start leaves nothing, and the same create then succeeds", func(t *testing.T) {
 			h := warm(t, "")
