@@ -43,6 +43,6 @@ func (f Features) NoNetwork(taps bool) []preflight.Problem {
 		return nil
 	}
 	return []preflight.Problem{{
-		Detail: "it has no network of its own, and VMs get no tap devices here", Fix: "set network.mode to one that makes taps, or use QEMU: --vmm qemu",
+		Detail: "it has no network of its own, and VMs get no tap devices here", Fix: "set network.mode to bridge, or use QEMU: --vmm qemu",
 	}}
 }

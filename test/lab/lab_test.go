@@ -38,12 +38,16 @@ type suite struct {
 }
 
 func suites() []suite {
-	return []suite{
+	list := []suite{
 		{"internal/disk/dmsnap", "ThisKernel$|^TestWhatTheKernelLacks$"},
 		{"internal/host", "^TestKVMThatWorks$"},
 		// A few sentences of the suite, since each takes a nested boot of some seconds.
 		{"internal/vmm/qemu", "^TestRealGuests$/(outlives_the_context|adopts_the_machine|powers_off)"},
 	}
+	if os.Getenv("BANGER_FIRECRACKER") != "" { // all of it: the double must not be wrong
+		list = append(list, suite{"internal/vmm/firecracker", "^TestRealGuests$/^direct$|^TestAPI$"})
+	}
+	return list
 }
 
 // packages are what the lab's image has beyond the default one's.
@@ -179,7 +183,7 @@ func (l *lab) bring(t *testing.T) {
 // bootModules are what a guest of the lab's kernel needs, in the order of their needs.
 func bootModules() []string {
 	return []string{"virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_console.ko", "virtio_blk.ko", "failover.ko", "net_failover.ko",
-		"virtio_net.ko", "virtio-rng.ko"}
+		"virtio_net.ko", "virtio-rng.ko", "vsock.ko", "vmw_vsock_virtio_transport_common.ko", "vmw_vsock_virtio_transport.ko"}
 }
 
 // banger runs the CLI and returns both its outputs.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +24,11 @@ func TestRealGuests(t *testing.T) {
 	if _, err := host.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip(err)
 	}
-	kernel, initrd, accel := suiteGuest(t)
+	kernel, initrd := suitetest.Guest(t)
+	accel := vmm.AccelTCG
+	if suitetest.InLab() {
+		accel = vmm.AccelKVM
+	}
 	group := testGroup(t)
 	spec := func(t *testing.T) vmm.Spec { return newSpec(t, kernel, initrd) }
 	newDriver := func(t *testing.T) vmm.Driver {
@@ -54,16 +57,6 @@ func TestRealGuests(t *testing.T) {
 			}
 		}
 	})
-}
-
-// suiteGuest returns the suite's guest and what runs it: emulation; but KVM in the lab (see test/lab), which brings the files along.
-func suiteGuest(t *testing.T) (kernel, initrd, accel string) {
-	t.Helper()
-	if lab := os.Getenv("BANGER_LAB"); lab != "" {
-		return filepath.Join(lab, "vmlinux"), filepath.Join(lab, "initrd"), vmm.AccelKVM
-	}
-	kernel, initrd = suitetest.Guest(t)
-	return kernel, initrd, vmm.AccelTCG
 }
 
 // left lists what there is of a machine outside its directories.

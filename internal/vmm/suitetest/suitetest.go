@@ -18,9 +18,11 @@ import (
 	"github.com/banger-vm/banger/internal/vmm/boottest"
 )
 
-// guestVariable names a directory with a kernel, vmlinux, and an initramfs, initrd, of the suite's guest. Where it lacks them they
-// are put there, so that they can be carried to a machine that has neither apt nor Go.
-const guestVariable = "BANGER_SUITE_GUEST"
+// labVariable names a directory with the guest, vmlinux and initrd, in the lab (see test/lab), which has neither apt nor Go.
+const labVariable = "BANGER_LAB"
+
+// InLab reports whether this is the lab, whose KVM runs guests.
+func InLab() bool { return os.Getenv(labVariable) != "" }
 
 // Guest returns Debian's kernel and an initramfs with the guest of package vmmtest's suite. It skips where they cannot be made.
 func Guest(t testing.TB) (kernel, initrd string) {
@@ -28,13 +30,8 @@ func Guest(t testing.TB) (kernel, initrd string) {
 	if testing.Short() {
 		t.Skip("short: downloads a kernel and boots guests")
 	}
-	dir := os.Getenv(guestVariable)
-	if dir == "" {
-		dir = t.TempDir()
-	}
-	kernel, initrd = filepath.Join(dir, "vmlinux"), filepath.Join(dir, "initrd")
-	if _, err := os.Stat(initrd); err == nil {
-		return kernel, initrd
+	if lab := os.Getenv(labVariable); lab != "" {
+		return filepath.Join(lab, "vmlinux"), filepath.Join(lab, "initrd")
 	}
 	for _, p := range []string{"apt-get", "apt-cache", "dpkg-deb", "depmod", "mke2fs", "go"} {
 		if _, err := host.LookPath(p); err != nil {
@@ -42,16 +39,7 @@ func Guest(t testing.TB) (kernel, initrd string) {
 		}
 	}
 	k := debianKernel(t)
-	for _, f := range [][2]string{{k.Image, kernel}, {boottest.Initrd(t, k, "../vmmtest/testdata/guest", guestapi.BootConfig{Name: "suite"}), initrd}} {
-		b, err := os.ReadFile(f[0])
-		if err == nil {
-			err = os.WriteFile(f[1], b, 0o644)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return kernel, initrd
+	return k.Image, boottest.Initrd(t, k, "../vmmtest/testdata/guest", guestapi.BootConfig{Name: "suite"})
 }
 
 // debianKernel imports the kernel with apt, as the daemon does, but keeps only the boot modules of the suite's guest.
