@@ -42,7 +42,7 @@ func suites() []suite {
 		{"internal/disk/dmsnap", "ThisKernel$|^TestWhatTheKernelLacks$"},
 		{"internal/host", "^TestKVMThatWorks$"},
 		// A few sentences of the suite, since each takes a nested boot of some seconds.
-		{"internal/vmm/qemu", "^TestRealGuests$/(outlives_the_context|adopts_the_machine|powers_off)"},
+		{"internal/vmm/qemu", "^TestRealGuests$/(outlives_the_context|adopts_the_machine|powers_off|twice_at_once)"},
 	}
 	if os.Getenv("BANGER_FIRECRACKER") != "" { // all of it: the double must not be wrong
 		list = append(list, suite{"internal/vmm/firecracker", "^TestRealGuests$/^direct$|^TestAPI$"})
