@@ -116,7 +116,8 @@ func (s *Service) attach(ctx context.Context, run *capability.Run) (*capability.
 	if template != nil {
 		run.Template = template
 		err := s.cfg.Chain.Attach(ctx, run)
-		if err == nil || ctx.Err() != nil {
+		awake := run.Hello.VMID == string(run.VM.ID) // what fails from then on fails after a boot too
+		if err == nil || awake || ctx.Err() != nil {
 			return run, banger.Start{Warm: true}, err
 		}
 		s.cfg.Templates.Distrust(template, err)

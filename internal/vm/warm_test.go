@@ -91,6 +91,21 @@ func TestWarmStarts(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a start that fails when its guest is awake is no fault of the template's", func(t *testing.T) {
+		h := newHouse(t)
+		if done := h.template(api.TemplateBuild{}); done.Error != nil {
+			t.Fatal(done.Error)
+		}
+		h.restart("ports.attach=error")
+		_, err := h.create(running)
+		if err == nil || strings.Count(err.Error(), "failpoint ports.attach") != 1 || h.became.Load() == nil {
+			t.Errorf("the guest became %v: %v", h.became.Load(), err)
+		}
+		if all, err := h.templates.List(); err != nil || len(all) != 1 {
+			t.Errorf("templates %+v, %v", all, err)
+		}
+		h.empty()
+	})
 	t.Run("VMs that differ have no template in common", func(t *testing.T) {
 		h := newHouse(t)
 		if done := h.template(api.TemplateBuild{MemMiB: 512}); done.Error != nil {
