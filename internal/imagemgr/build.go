@@ -10,7 +10,6 @@ import (
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
-	"github.com/banger-vm/banger/internal/disk/ext4"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/preflight"
@@ -98,26 +97,16 @@ func (m *Manager) buildLocked(ctx context.Context, rec recipe, r opstate.Reporte
 
 // fill runs mmdebstrap and writes what it makes into the two file systems of stage, while it comes.
 func (m *Manager) fill(ctx context.Context, stage string, b bootstrap) (content, error) {
-	rootPath, seedPath := filepath.Join(stage, rootfsFile), filepath.Join(stage, workSeedFile)
-	rootfs, err := ext4.Create(ctx, rootPath, b.rootOptions())
+	t, err := newTrees(ctx, stage, b.rootOptions(), b.seedOptions())
 	if err != nil {
 		return content{}, err
 	}
-	defer rootfs.Abort()
-	seed, err := ext4.Create(ctx, seedPath, b.seedOptions())
+	defer t.abort()
+	c, err := m.pipe(ctx, b, &splitter{trees: t})
 	if err != nil {
 		return content{}, err
 	}
-	defer seed.Abort()
-	s := &splitter{rootfs: rootfs, seed: seed}
-	c, err := m.pipe(ctx, b, s)
-	if err != nil {
-		return content{}, err
-	}
-	if err := errors.Join(rootfs.Close(), seed.Close()); err != nil {
-		return content{}, err
-	}
-	return c, errors.Join(os.Chmod(rootPath, 0o444), os.Chmod(seedPath, 0o444))
+	return c, t.close()
 }
 
 // pipe connects mmdebstrap to the splitter. When one of them fails the other is ended, and the first error is returned.

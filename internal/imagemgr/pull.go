@@ -17,7 +17,6 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/api/guestapi"
 	"github.com/banger-vm/banger/internal/banger"
-	"github.com/banger-vm/banger/internal/disk/ext4"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/imagemgr/oci"
 	"github.com/banger-vm/banger/internal/opstate"
@@ -144,29 +143,19 @@ func (m *Manager) layersDir() string { return filepath.Join(m.cfg.CacheDir, "lay
 
 // layOut writes the image's layers into the two file systems of stage.
 func (m *Manager) layOut(ctx context.Context, img *oci.Image, rec recipe, stage string, r opstate.Reporter) error {
-	rootPath, seedPath := filepath.Join(stage, rootfsFile), filepath.Join(stage, workSeedFile)
-	rootfs, err := ext4.Create(ctx, rootPath, rec.rootOptions())
+	t, err := newTrees(ctx, stage, rec.rootOptions(), rec.seedOptions())
 	if err != nil {
 		return err
 	}
-	defer rootfs.Abort()
-	seed, err := ext4.Create(ctx, seedPath, rec.seedOptions())
-	if err != nil {
-		return err
-	}
-	defer seed.Abort()
+	defer t.abort()
 	r.Stage("write file systems")
-	t := parted{rootfs, seed}
-	if err := img.Apply(ctx, t, rec.rootSize, func(done int64) { r.Progress(done, 0, "bytes") }); err != nil {
+	if err := img.Apply(ctx, unbooted{t}, rec.rootSize, func(done int64) { r.Progress(done, 0, "bytes") }); err != nil {
 		return err
 	}
 	if err := t.complete(ctx); err != nil {
 		return err
 	}
-	if err := errors.Join(rootfs.Close(), seed.Close()); err != nil {
-		return err
-	}
-	return errors.Join(os.Chmod(rootPath, 0o444), os.Chmod(seedPath, 0o444))
+	return t.close()
 }
 
 // useOf is what the image's configuration says of its use.
@@ -179,95 +168,34 @@ func useOf(img *oci.Image) (*banger.Run, error) {
 	return &banger.Run{Command: slices.Concat(c.Entrypoint, c.Cmd), Env: c.Env, User: c.User, Dir: c.WorkingDir}, nil
 }
 
-// homeDir is what the work disk is mounted at.
-const homeDir = "/root"
-
-// parted is an [oci.Target] of two file systems: what is below /root is the work-seed's, the rest the rootfs's.
-type parted struct{ rootfs, seed *ext4.Builder }
-
-// part returns the file system that name is in, and its name there.
-func (p parted) part(name string) (b *ext4.Builder, there string) {
-	if inner, ok := strings.CutPrefix(name, homeDir+"/"); ok {
-		return p.seed, "/" + inner
-	}
-	return p.rootfs, name
-}
+// unbooted are trees of an image that has no identity yet: a machine-id in its layers is left empty, for each VM gets its own.
+type unbooted struct{ trees }
 
 // Add implements oci.Target.
-func (p parted) Add(ctx context.Context, hdr *tar.Header, content io.Reader) error {
-	b, name := p.part(hdr.Name)
-	h := *hdr
-	h.Name = name
-	if h.Typeflag == tar.TypeLink {
-		in, target := p.part(hdr.Linkname)
-		if in != b {
-			return errkind.New(api.KindInvalid, "hard link %q leads from %s to the outside or back, which is a file system of its own", hdr.Name, homeDir)
-		}
-		h.Linkname = target
+func (u unbooted) Add(ctx context.Context, hdr *tar.Header, content io.Reader) error {
+	if path.Clean("/"+hdr.Name) == machineIDPath && hdr.Typeflag == tar.TypeReg {
+		h := *hdr
+		h.Size, hdr, content = 0, &h, strings.NewReader("")
 	}
-	if name == machineIDPath && h.Typeflag == tar.TypeReg { // each VM gets its own
-		h.Size, content = 0, strings.NewReader("")
-	}
-	if hdr.Name == homeDir {
-		if h.Typeflag != tar.TypeDir {
-			return nil // a link or a file cannot be what the work disk is mounted at
-		}
-		root := h
-		root.Name = "/"
-		if err := p.seed.Add(ctx, &root, nil); err != nil {
-			return err
-		}
-	}
-	return b.Add(ctx, &h, content)
-}
-
-// Remove implements oci.Target.
-func (p parted) Remove(name string) {
-	if name == homeDir {
-		p.Clear(name, func(string) bool { return false })
-		return
-	}
-	b, there := p.part(name)
-	b.Remove(there)
-}
-
-// Clear implements oci.Target.
-func (p parted) Clear(name string, keep func(string) bool) {
-	if strings.HasPrefix(homeDir, strings.TrimSuffix(name, "/")) { // it is the root, or /root itself
-		p.seed.Clear("/", func(at string) bool { return keep(homeDir+at) || at == "/lost+found" })
-	}
-	if b, there := p.part(name); b == p.seed {
-		b.Clear(there, func(at string) bool { return keep(homeDir + at) })
-	} else if name != homeDir {
-		b.Clear(there, func(at string) bool { return keep(at) || at == homeDir })
-	}
-}
-
-// IsDir implements oci.Target.
-func (p parted) IsDir(name string) (dir, exists bool) {
-	if name == homeDir {
-		return true, true
-	}
-	b, there := p.part(name)
-	return b.IsDir(there)
+	return u.trees.Add(ctx, hdr, content)
 }
 
 // complete adds what a guest needs to begin, where the image has none: the places to mount at, and an empty machine-id, which its VM
 // fills in.
-func (p parted) complete(ctx context.Context) error {
+func (t trees) complete(ctx context.Context) error {
 	for _, d := range []struct {
 		name string
 		mode int64
-	}{{homeDir, 0o700}, {"/dev", 0o755}, {"/proc", 0o555}, {"/sys", 0o555}, {"/run", 0o755}, {"/tmp", 0o1777}, {"/etc", 0o755}} {
-		if _, there := p.rootfs.IsDir(d.name); there {
+	}{{"/root", 0o700}, {"/dev", 0o755}, {"/proc", 0o555}, {"/sys", 0o555}, {"/run", 0o755}, {"/tmp", 0o1777}, {"/etc", 0o755}} {
+		if t.rootfs.Has(d.name) {
 			continue
 		}
-		if err := p.rootfs.Add(ctx, &tar.Header{Typeflag: tar.TypeDir, Name: d.name, Mode: d.mode, ModTime: time.Unix(0, 0)}, nil); err != nil {
+		if err := t.rootfs.Add(ctx, &tar.Header{Typeflag: tar.TypeDir, Name: d.name, Mode: d.mode, ModTime: time.Unix(0, 0)}, nil); err != nil {
 			return err
 		}
 	}
-	if _, there := p.rootfs.IsDir(machineIDPath); there {
+	if t.rootfs.Has(machineIDPath) {
 		return nil
 	}
-	return p.rootfs.Add(ctx, &tar.Header{Typeflag: tar.TypeReg, Name: machineIDPath, Mode: 0o444, ModTime: time.Unix(0, 0)}, nil)
+	return t.rootfs.Add(ctx, &tar.Header{Typeflag: tar.TypeReg, Name: machineIDPath, Mode: 0o444, ModTime: time.Unix(0, 0)}, nil)
 }

@@ -156,7 +156,7 @@ func TestHostileLayers(t *testing.T) {
 		"leads out of it":            {file("a/../../b")},
 		"the name \"../../etc":       {{Typeflag: tar.TypeLink, Name: "b", Linkname: "../../etc/passwd"}},
 		"which is no file before it": {{Typeflag: tar.TypeLink, Name: "b", Linkname: "/etc/shadow"}},
-		"larger than the root disk":  {{Typeflag: tar.TypeReg, Name: "bomb", Size: 600 << 20}},
+		"does not fit into the file": {{Typeflag: tar.TypeReg, Name: "bomb", Size: 600 << 20}},
 		"symbolic links in its path": {{Typeflag: tar.TypeSymlink, Name: "a", Linkname: "b"}, {Typeflag: tar.TypeSymlink, Name: "b", Linkname: "a"}, file("a/x")},
 		"unknown type":               {{Typeflag: 'Z', Name: "z"}},
 		"longer than 255":            {file(strings.Repeat("n", 300))},

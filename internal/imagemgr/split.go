@@ -16,7 +16,6 @@ import (
 	"strings"
 
 	"github.com/banger-vm/banger/api"
-	"github.com/banger-vm/banger/internal/disk/ext4"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/opstate"
 )
@@ -34,13 +33,12 @@ type content struct {
 	packages []Package
 }
 
-// splitter deals the entries of a root filesystem's tar stream out to two file systems: what is below /root goes to the
-// work-seed, which is mounted there, and everything else, with an empty /root, to the rootfs. On the way it leaves out what
+// splitter puts the entries of a root filesystem's tar stream into an image's file systems. On the way it leaves out what
 // belongs to the host or to the build.
 type splitter struct {
-	rootfs, seed *ext4.Builder
-	status       bytes.Buffer // dpkg's
-	machineID    bool
+	trees
+	status    bytes.Buffer // dpkg's
+	machineID bool
 }
 
 const (
@@ -93,9 +91,6 @@ func (s *splitter) run(ctx context.Context, r io.Reader, rep opstate.Reporter) (
 
 func (s *splitter) add(ctx context.Context, hdr *tar.Header, r io.Reader) error {
 	name := path.Clean("/" + hdr.Name)
-	if inner, ok := strings.CutPrefix(name, "/root"); ok && (inner == "" || inner[0] == '/') {
-		return s.addSeed(ctx, hdr, inner, r)
-	}
 	matches := func(pattern string) bool { ok, _ := path.Match(pattern, name); return ok } // the patterns are well-formed
 	if slices.ContainsFunc(dropped, matches) {
 		return nil
@@ -106,31 +101,12 @@ func (s *splitter) add(ctx context.Context, hdr *tar.Header, r io.Reader) error 
 	if hdr.Typeflag == tar.TypeReg && slices.Contains(emptied, name) {
 		h := *hdr
 		h.Size = 0
-		return s.rootfs.Add(ctx, &h, nil)
+		return s.Add(ctx, &h, nil)
 	}
 	if name == statusPath {
 		r = io.TeeReader(r, &limitedWriter{w: &s.status, left: maxStatus})
 	}
-	return s.rootfs.Add(ctx, hdr, r)
-}
-
-// addSeed adds /root itself to both, and what is below it to the work-seed under its path from there.
-func (s *splitter) addSeed(ctx context.Context, hdr *tar.Header, inner string, r io.Reader) error {
-	h := *hdr
-	h.Name = "/" + inner
-	if hdr.Typeflag == tar.TypeLink {
-		target, ok := strings.CutPrefix(path.Clean("/"+hdr.Linkname), "/root/")
-		if !ok {
-			return errkind.New(api.KindInvalid, "hard link %q leads out of /root, which is a file system of its own", hdr.Name)
-		}
-		h.Linkname = target
-	}
-	if inner == "" {
-		if err := s.rootfs.Add(ctx, hdr, nil); err != nil {
-			return err
-		}
-	}
-	return s.seed.Add(ctx, &h, r)
+	return s.Add(ctx, hdr, r)
 }
 
 // parseStatus reads dpkg's status file: paragraphs of "Field: value" lines, one for each package, of which those with

@@ -119,6 +119,9 @@ func (s *space) nextFree() uint32 {
 
 func (s *space) release(runs []run) {
 	for _, r := range runs {
+		if r.start == 0 {
+			continue
+		}
 		for b := r.start; b < r.start+r.n; b++ {
 			s.bitmap[b/8] &^= 1 << (b % 8)
 		}

@@ -156,7 +156,9 @@ func (b *Builder) encode(n *node, raw *[inodeSize]byte) error {
 	le := binary.LittleEndian
 	blocks := uint32(0)
 	for _, r := range n.runs {
-		blocks += r.n
+		if r.start != 0 {
+			blocks += r.n
+		}
 	}
 	switch n.mode & modeType {
 	case modeChar, modeBlock:
@@ -234,51 +236,67 @@ const (
 	extentsInLeaf = (blockSize - 12) / 12 // in a block
 )
 
+// extent is a run with its place in the file: its first block.
+type extent struct {
+	logical uint32
+	run
+}
+
+// extentsOf leaves the holes out.
+func extentsOf(runs []run) []extent {
+	var all []extent
+	logical := uint32(0)
+	for _, r := range runs {
+		if r.start != 0 {
+			all = append(all, extent{logical, r})
+		}
+		logical += r.n
+	}
+	return all
+}
+
 // extents writes the extent tree of runs into the 60 bytes at dst, and leaf blocks where it has more than four; it returns
 // their number (kernel documentation, ext4/ifork.rst).
 func (b *Builder) extents(runs []run, dst []byte) (uint32, error) {
-	if len(runs) <= extentsInNode {
-		putExtents(dst, runs, 0, extentsInNode)
+	all := extentsOf(runs)
+	if len(all) <= extentsInNode {
+		putExtents(dst, all, extentsInNode)
 		return 0, nil
 	}
-	if len(runs) > extentsInNode*extentsInLeaf {
-		return 0, errkind.New(api.KindInvalid, "file in %d pieces", len(runs))
+	if len(all) > extentsInNode*extentsInLeaf {
+		return 0, errkind.New(api.KindInvalid, "file in %d pieces", len(all))
 	}
 	le := binary.LittleEndian
 	leaves := uint32(0)
-	logical := uint32(0)
-	for chunk := range slices.Chunk(runs, extentsInLeaf) {
+	for chunk := range slices.Chunk(all, extentsInLeaf) {
 		at, err := b.space.allocate(1)
 		if err != nil {
 			return 0, err
 		}
 		block := make([]byte, blockSize)
-		next := putExtents(block, chunk, logical, extentsInLeaf)
+		putExtents(block, chunk, extentsInLeaf)
 		if err := writeAt(b.f, block, at[0].start); err != nil {
 			return 0, err
 		}
 		idx := dst[12+12*leaves:]
-		le.PutUint32(idx, logical)
+		le.PutUint32(idx, chunk[0].logical)
 		le.PutUint32(idx[4:], at[0].start)
-		logical = next
 		leaves++
 	}
 	putExtentHeader(dst, int(leaves), extentsInNode, 1)
 	return leaves, nil
 }
 
-// putExtents writes a leaf that begins at block logical of the file, and returns the block after it.
-func putExtents(dst []byte, runs []run, logical uint32, room int) uint32 {
+// putExtents writes a leaf.
+func putExtents(dst []byte, extents []extent, room int) {
 	le := binary.LittleEndian
-	putExtentHeader(dst, len(runs), room, 0)
-	for i, r := range runs {
+	putExtentHeader(dst, len(extents), room, 0)
+	for i, x := range extents {
 		e := dst[12+12*i:]
-		le.PutUint32(e, logical)
-		le.PutUint16(e[4:], uint16(r.n))
-		le.PutUint32(e[8:], r.start)
-		logical += r.n
+		le.PutUint32(e, x.logical)
+		le.PutUint16(e[4:], uint16(x.n))
+		le.PutUint32(e[8:], x.start)
 	}
-	return logical
 }
 
 func putExtentHeader(dst []byte, entries, room, depth int) {

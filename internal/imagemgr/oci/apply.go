@@ -16,22 +16,24 @@ import (
 	"github.com/banger-vm/banger/internal/errkind"
 )
 
-// Target is what layers are laid into. Names lead from the root.
+// Target is what layers are laid into. Names lead from the root; [ext4.Builder] says more.
 type Target interface {
-	// Add adds an entry. One whose name is taken by a file replaces it; a directory gives a directory new attributes.
+	// BeginLayer begins a layer: what Whiteout and Opaque remove is of the layers before it.
+	BeginLayer()
+	// Add adds an entry. One whose name is taken replaces what is there; a directory gives a directory new attributes.
 	Add(ctx context.Context, hdr *tar.Header, content io.Reader) error
-	// Remove removes what there is at name, with what is below it.
-	Remove(name string)
-	// Clear removes what is below name but what keep wants.
-	Clear(name string, keep func(path string) bool)
-	// IsDir reports whether there is a directory at name, and whether there is anything.
-	IsDir(name string) (dir, exists bool)
+	// Whiteout removes name, with what is below it.
+	Whiteout(name string) error
+	// Opaque removes what is below the directory dir.
+	Opaque(dir string) error
 }
 
-// Whiteouts (OCI Image Format Specification, layer.md): a file that hides one of the layers below, and one that hides all of them.
+// Whiteouts (OCI Image Format Specification, layer.md): a file that hides one of the layers below, and one that hides all of them. What
+// else begins with aufs is what that file system kept for itself.
 const (
 	whiteout = ".wh."
 	opaque   = ".wh..wh..opq"
+	aufs     = ".wh..wh."
 )
 
 // Apply lays the layers of an image into dst, the lowest first. Entries that would leave the root, or are more than limit bytes
@@ -57,7 +59,7 @@ func applyLayer(ctx context.Context, l v1.Layer, dst Target, left *int64, report
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	bounded := &bomb{r: bufio.NewReaderSize(stream, 1<<20), left: left}
-	made := map[string]bool{} // by this layer, which its own whiteouts do not hide
+	dst.BeginLayer()
 	for t := tar.NewReader(bounded); ; {
 		hdr, err := t.Next()
 		if errors.Is(err, io.EOF) {
@@ -71,29 +73,32 @@ func applyLayer(ctx context.Context, l v1.Layer, dst Target, left *int64, report
 			return context.Cause(ctx)
 		}
 		report()
-		if err := lay(ctx, hdr, t, dst, made); err != nil {
+		if err := lay(ctx, hdr, t, dst); err != nil {
 			return err
 		}
 	}
 }
 
 // lay lays one entry.
-func lay(ctx context.Context, hdr *tar.Header, content io.Reader, dst Target, made map[string]bool) error {
+func lay(ctx context.Context, hdr *tar.Header, content io.Reader, dst Target) error {
+	if hdr.Typeflag == tar.TypeXGlobalHeader {
+		return nil // a comment
+	}
 	name, err := inside(hdr.Name)
 	if err != nil {
 		return err
 	}
 	dir, base := path.Split(name)
+	hidden, isWhiteout := strings.CutPrefix(base, whiteout)
 	switch {
 	case base == opaque:
-		dst.Clear(path.Clean(dir), func(at string) bool { return made[at] })
+		return dst.Opaque(dir)
+	case strings.HasPrefix(base, aufs):
 		return nil
-	case strings.HasPrefix(base, whiteout):
-		hidden := path.Join(dir, strings.TrimPrefix(base, whiteout))
-		if !made[hidden] {
-			dst.Remove(hidden)
-		}
-		return nil
+	case isWhiteout && (hidden == "" || hidden == "." || hidden == ".."):
+		return errkind.New(api.KindInvalid, "the whiteout %q is of no file", hdr.Name)
+	case isWhiteout:
+		return dst.Whiteout(dir + hidden)
 	}
 	h := *hdr
 	h.Name = name
@@ -102,14 +107,24 @@ func lay(ctx context.Context, hdr *tar.Header, content io.Reader, dst Target, ma
 			return err
 		}
 	}
-	// A layer may put a file where one below has a directory, and the other way round.
-	if wasDir, exists := dst.IsDir(name); exists && wasDir != (h.Typeflag == tar.TypeDir) {
-		dst.Remove(name)
-	}
-	for at := name; at != "/"; at = path.Dir(at) {
-		made[at] = true
-	}
+	dropXattrs(&h)
 	return dst.Add(ctx, &h, content)
+}
+
+// dropXattrs leaves out extended attributes that mean something only on the file system that the layer was made on, as engines do.
+func dropXattrs(hdr *tar.Header) {
+	const prefix = "SCHILY.xattr." // of PAX records, by star and GNU tar
+	for key := range hdr.PAXRecords {
+		name, ok := strings.CutPrefix(key, prefix)
+		if !ok {
+			continue
+		}
+		kept := strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "security.") || strings.HasPrefix(name, "system.posix_acl_") ||
+			strings.HasPrefix(name, "trusted.") && !strings.HasPrefix(name, "trusted.overlay.")
+		if !kept {
+			delete(hdr.PAXRecords, key)
+		}
+	}
 }
 
 // inside returns a name from the root. One that leads out of it is refused, rather than bent: nobody makes such a layer by accident.
