@@ -226,7 +226,11 @@ func (s *Service) image(ctx context.Context, ref string, r opstate.Reporter) (ba
 	if ref == "" {
 		return s.cfg.Images.EnsureDefault(ctx, r)
 	}
-	return s.cfg.Images.Get(ctx, ref)
+	image, err := s.cfg.Images.Get(ctx, ref)
+	if errkind.Is(err, api.KindNotFound) {
+		err = errkind.WithHint(err, "`banger image list` shows what there is; an image of a registry is fetched by `banger image pull %s`", ref)
+	}
+	return image, err
 }
 
 func (s *Service) kernel(ctx context.Context, ref string, r opstate.Reporter) (banger.Kernel, error) {
