@@ -27,6 +27,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
 	"github.com/banger-vm/banger/internal/host"
+	"github.com/banger-vm/banger/internal/imagemgr/oci"
 	"github.com/banger-vm/banger/internal/namelock"
 	"github.com/banger-vm/banger/internal/opstate"
 )
@@ -72,6 +73,7 @@ type Config struct {
 type Manager struct {
 	cfg   Config
 	locks namelock.Locks
+	turns oci.Turns
 	// Tests replace these two: how the host can run mmdebstrap, and what writes a root filesystem's tar stream to w.
 	mode      func() (bootstrapMode, error)
 	bootstrap func(ctx context.Context, b bootstrap, w *os.File) error

@@ -95,7 +95,7 @@ func (m *Manager) pullLocked(ctx context.Context, p api.ImagePull, rec recipe, r
 		}
 	}()
 	r.Stage("find image")
-	found, err := oci.Open(ctx, p.Ref, oci.Options{Platform: p.Platform, Cache: m.layersDir(), Temp: temp, Log: m.cfg.Log})
+	found, err := oci.Open(ctx, p.Ref, oci.Options{Platform: p.Platform, Cache: m.layersDir(), Temp: temp, Turns: &m.turns, Log: m.cfg.Log})
 	if err != nil {
 		return banger.Image{}, err
 	}

@@ -26,6 +26,7 @@ import (
 type blobs struct {
 	dir    string
 	repo   name.Repository
+	turns  *Turns
 	client *http.Client // with the registry's authorization
 	log    *slog.Logger
 }
@@ -80,6 +81,11 @@ func (img *Image) layers() ([]v1.Layer, error) {
 
 // fetch downloads a layer, from where an earlier download ended, and verifies it.
 func (b *blobs) fetch(ctx context.Context, l v1.Descriptor, report func(int64)) error {
+	done, err := b.turns.take(ctx, l.Digest.Hex)
+	if err != nil {
+		return err
+	}
+	defer done()
 	if _, err := os.Stat(b.path(l.Digest)); err == nil {
 		return nil
 	}

@@ -32,6 +32,7 @@ type Options struct {
 	Platform string // OS/ARCH[/VARIANT], of those that an index has; empty: linux on this machine's processor
 	Cache    string // directory of layers; private
 	Temp     string // directory for an archive's files while it is read; exists
+	Turns    *Turns // at downloads into Cache; shared by all who use it
 	Log      *slog.Logger
 }
 
@@ -115,7 +116,7 @@ func fromRegistry(ctx context.Context, text string, platform v1.Platform, o Opti
 	if err != nil {
 		return nil, err
 	}
-	return &Image{Image: img, blobs: &blobs{dir: o.Cache, repo: ref.Context(), client: &http.Client{Transport: authed}, log: o.Log}}, nil
+	return &Image{Image: img, blobs: &blobs{dir: o.Cache, turns: o.Turns, repo: ref.Context(), client: &http.Client{Transport: authed}, log: o.Log}}, nil
 }
 
 func fromLayout(dir, tag string, platform v1.Platform) (v1.Image, error) {
