@@ -258,7 +258,7 @@ func (d *Daemon) openImages(ctx context.Context) error {
 		Dir: p.KernelsDir(), CacheDir: p.Cache, Store: d.store, Bases: d.initramfs, Log: d.log,
 	})
 	d.images = imagemgr.New(imagemgr.Config{
-		Dir: p.ImagesDir(), CacheDir: p.Cache, Store: d.store, Kernels: d.kernels, Log: d.log,
+		Dir: p.ImagesDir(), CacheDir: p.Cache, Store: d.store, Kernels: d.kernels, Points: d.opts.Failpoints, Log: d.log,
 	})
 	return errors.Join(d.kernels.Sweep(ctx), d.images.Sweep(ctx))
 }

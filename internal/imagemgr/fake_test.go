@@ -2,6 +2,9 @@ package imagemgr
 
 import (
 	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -82,4 +85,53 @@ func (fakeKernels) Get(_ context.Context, ref string) (banger.Kernel, error) {
 		return banger.Kernel{}, errkind.New(api.KindNotFound, "no kernel %q", ref)
 	}
 	return banger.Kernel{ID: "1", Name: "cloud"}, nil
+}
+
+// fileStore is a Store whose rows are files, so that another process finds them.
+type fileStore struct {
+	fakeStore
+	dir string
+}
+
+func (s *fileStore) ListImages(context.Context) ([]banger.Image, error) {
+	files, err := filepath.Glob(filepath.Join(s.dir, "*"))
+	if err != nil {
+		return nil, err
+	}
+	var all []banger.Image
+	for _, f := range files {
+		var img banger.Image
+		b, err := os.ReadFile(f)
+		if err == nil {
+			err = json.Unmarshal(b, &img)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, img)
+	}
+	return all, nil
+}
+
+func (s *fileStore) GetImage(ctx context.Context, ref string) (banger.Image, error) {
+	all, err := s.ListImages(ctx)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	s.mu.Lock()
+	s.images = all
+	s.mu.Unlock()
+	return s.fakeStore.GetImage(ctx, ref)
+}
+
+func (s *fileStore) PutImage(_ context.Context, img banger.Image) error {
+	b, err := json.Marshal(img)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.dir, string(img.ID)), b, 0o600)
+}
+
+func (s *fileStore) DeleteImage(_ context.Context, id banger.ImageID) error {
+	return os.Remove(filepath.Join(s.dir, string(id)))
 }

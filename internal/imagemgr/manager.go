@@ -26,6 +26,7 @@ import (
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/imagemgr/oci"
 	"github.com/banger-vm/banger/internal/namelock"
@@ -66,6 +67,7 @@ type Config struct {
 	CacheDir string // holds the log of the last build of each name
 	Store    Store
 	Kernels  Kernels
+	Points   failpoint.Set // its steps are image.NAME
 	Log      *slog.Logger
 }
 
@@ -82,6 +84,11 @@ type Manager struct {
 // New returns a Manager. It does no I/O.
 func New(c Config) *Manager {
 	return &Manager{cfg: c, locks: namelock.Locks{Noun: "image"}, mode: chooseMode, bootstrap: runMmdebstrap}
+}
+
+// step is where a fault is injected, and a process killed, in tests.
+func (m *Manager) step(ctx context.Context, name string) error {
+	return m.cfg.Points.Hit(ctx, "image."+name)
 }
 
 // List returns all images, oldest first.
@@ -164,10 +171,21 @@ func (m *Manager) remove(ctx context.Context, img banger.Image) error {
 	if err := os.WriteFile(mark, nil, 0o600); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	if err := m.cfg.Store.DeleteImage(ctx, img.ID); err != nil {
+	if err := m.forget(ctx, img); err != nil {
 		return errors.Join(err, removeFile(mark))
 	}
+	if err := m.step(ctx, "delete.forgotten"); err != nil {
+		return err
+	}
 	return removeImageDir(dir)
+}
+
+// forget deletes the row of an image that is marked.
+func (m *Manager) forget(ctx context.Context, img banger.Image) error {
+	if err := m.step(ctx, "delete.marked"); err != nil {
+		return err
+	}
+	return m.cfg.Store.DeleteImage(ctx, img.ID)
 }
 
 func (m *Manager) dir(id banger.ImageID) string { return filepath.Join(m.cfg.Dir, string(id)) }
@@ -210,13 +228,34 @@ func (m *Manager) publish(ctx context.Context, stage string, man manifest) (err 
 		return err
 	}
 	dir := m.dir(man.ID)
-	if err := errors.Join(host.Sync(stage), os.Rename(stage, dir), host.Sync(m.cfg.Dir)); err != nil {
+	if err := m.step(ctx, "publish"); err != nil {
 		return err
 	}
-	if err := m.commit(ctx, man.Image); err != nil {
+	if err := host.Sync(stage); err != nil {
+		return err
+	}
+	if err := os.Rename(stage, dir); err != nil {
+		return err
+	}
+	if err := m.record(ctx, man.Image); err != nil {
 		return errors.Join(err, removeImageDir(dir))
 	}
+	if err := m.step(ctx, "publish.recorded"); err != nil {
+		m.cfg.Log.Warn("image published, and its mark stays until the next start", "image", man.Name, "err", err)
+		return nil
+	}
 	return removeFile(filepath.Join(dir, uncommittedFile))
+}
+
+// record makes a published directory an image.
+func (m *Manager) record(ctx context.Context, img banger.Image) error {
+	if err := host.Sync(m.cfg.Dir); err != nil {
+		return err
+	}
+	if err := m.step(ctx, "publish.renamed"); err != nil {
+		return err
+	}
+	return m.commit(ctx, img)
 }
 
 // commit puts the row. An image that has the name loses it; it is deleted, or, while VMs use it, kept under a name made of

@@ -95,6 +95,9 @@ func (m *Manager) pullLocked(ctx context.Context, p api.ImagePull, rec recipe, r
 		}
 	}()
 	r.Stage("find image")
+	if err := m.step(ctx, "pull.find"); err != nil {
+		return banger.Image{}, err
+	}
 	found, err := oci.Open(ctx, p.Ref, oci.Options{Platform: p.Platform, Cache: m.layersDir(), Temp: temp, Turns: &m.turns, Log: m.cfg.Log})
 	if err != nil {
 		return banger.Image{}, err
@@ -108,6 +111,9 @@ func (m *Manager) pullLocked(ctx context.Context, p api.ImagePull, rec recipe, r
 			"give this one another name with --name, or replace it with --replace")
 	}
 	r.Stage("download layers")
+	if err := m.step(ctx, "pull.download"); err != nil {
+		return banger.Image{}, err
+	}
 	if err := found.Fetch(ctx, func(done, total int64) { r.Progress(done, total, "bytes") }); err != nil {
 		return banger.Image{}, err
 	}
@@ -149,6 +155,9 @@ func (m *Manager) layOut(ctx context.Context, img *oci.Image, rec recipe, stage 
 	}
 	defer t.abort()
 	r.Stage("write file systems")
+	if err := m.step(ctx, "pull.write"); err != nil {
+		return err
+	}
 	if err := img.Apply(ctx, unbooted{t}, rec.rootSize, func(done int64) { r.Progress(done, 0, "bytes") }); err != nil {
 		return err
 	}
