@@ -113,15 +113,19 @@ func (d *Doctor) host(context.Context) (string, []preflight.Problem) {
 	if os.Geteuid() == 0 {
 		who = "root"
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return preflight.Failed(err)
+	return fmt.Sprintf("Linux %s on %s, as %s; %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]), who,
+		limits(d.cfg.Group)), nil
+}
+
+// limits says what keeps machines from having all of the host.
+func limits(group host.Cgroup) string {
+	if group == "" {
+		return "no control groups of version 2 to be used: nothing limits VMs"
 	}
-	groups := "no control groups of version 2"
-	if strings.Contains(string(mounts), " - cgroup2 ") { // proc_pid_mountinfo(5)
-		groups = "control groups of version 2"
+	if lacks := group.Lacks(); len(lacks) > 0 {
+		return "control groups that do not limit VMs' " + strings.Join(lacks, ", ")
 	}
-	return fmt.Sprintf("Linux %s on %s, as %s, %s", unix.ByteSliceToString(u.Release[:]), unix.ByteSliceToString(u.Machine[:]), who, groups), nil
+	return "control groups that limit VMs to their sizes"
 }
 
 func (d *Doctor) vmm(ctx context.Context) (string, []preflight.Problem) {

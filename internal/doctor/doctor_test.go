@@ -300,6 +300,29 @@ func TestDefects(t *testing.T) {
 	}
 }
 
+func TestLimitsAreTold(t *testing.T) {
+	for _, c := range []struct {
+		what, controllers, want string
+		none                    bool
+	}{
+		{what: "there are no groups", none: true, want: "no control groups *nothing limits VMs"},
+		{what: "the groups have every controller", controllers: "cpuset cpu io memory pids", want: "control groups that limit VMs to their sizes"},
+		{what: "the groups lack some", controllers: "cpu pids", want: "control groups that do not limit VMs' io, memory"},
+	} {
+		t.Run(c.what, func(t *testing.T) {
+			h := newClinic(t)
+			if !c.none {
+				h.cfg.Group = groups(t, nil)
+				must(t, os.WriteFile(filepath.Join(string(h.cfg.Group), "cgroup.controllers"), []byte(c.controllers), 0o600))
+			}
+			detail, found := doctor.New(h.cfg).Checks(false)[0].Ask(t.Context())
+			if len(found) > 0 || !like("Linux * as *; "+c.want, detail) {
+				t.Errorf("got %q, %v", detail, found)
+			}
+		})
+	}
+}
+
 // groups makes directories that look like control groups, with their events (Documentation/admin-guide/cgroup-v2.rst).
 func groups(t *testing.T, events map[string]string) host.Cgroup {
 	t.Helper()

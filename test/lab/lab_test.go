@@ -40,9 +40,9 @@ type suite struct {
 func suites() []suite {
 	list := []suite{
 		{"internal/disk/dmsnap", "ThisKernel$|^TestWhatTheKernelLacks$"},
-		{"internal/host", "^TestKVMThatWorks$"},
+		{"internal/host", "^TestKVMThatWorks$|^TestLimitsOfThisKernel$"},
 		// A few sentences of the suite, since each takes a nested boot of some seconds.
-		{"internal/vmm/qemu", "^TestRealGuests$/(outlives_the_context|adopts_the_machine|powers_off|twice_at_once)"},
+		{"internal/vmm/qemu", "^TestRealGuests$/(outlives_the_context|adopts_the_machine|powers_off|twice_at_once|stays_within_its_size)"},
 	}
 	if os.Getenv("BANGER_FIRECRACKER") != "" { // all of it: the double must not be wrong
 		list = append(list, suite{"internal/vmm/firecracker", "^TestRealGuests$/^direct$|^TestAPI$"})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,24 @@ func TestRealGuests(t *testing.T) {
 			}
 		}
 	})
+	t.Run("a machine stays within its size", func(t *testing.T) { testLimits(t, newDriver(t).(*Driver), spec(t)) })
+}
+
+// testLimits shows that a machine has no more of the host than its size asks for.
+func testLimits(t *testing.T, d *Driver, spec vmm.Spec) {
+	if lacks := d.cfg.Group.Lacks(); len(lacks) > 0 {
+		t.Skipf("the host's control groups of version 2 have no %s", strings.Join(lacks, ", "))
+	}
+	m := startReal(t, d, spec)
+	l := vmmproc.Limits(spec)
+	for file, want := range map[string]string{
+		"cpu.max": fmt.Sprintf("%d 100000", l.CPUs*100000), "memory.max": fmt.Sprint(l.Memory), "pids.max": fmt.Sprint(l.Tasks),
+	} {
+		got, err := os.ReadFile(filepath.Join(string(vmmproc.GroupOf(m.Handle())), file))
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s is %q, want %s; %v", file, got, want, err)
+		}
+	}
 }
 
 // left lists what there is of a machine outside its directories.

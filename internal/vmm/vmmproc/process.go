@@ -5,8 +5,9 @@
 // A [Home] starts and adopts the processes of one driver. A [Process] is one of them, and has those methods of vmm.Machine that
 // do not depend on the VMM; what does, its driver adds as an [Owner]. A [Line] is the one connection to a control channel.
 //
-// No limit is set in a control group: it keeps the machine out of its daemon's unit, and is how a machine is ended as a whole. It is
-// named after the VM, so a crash at any moment leaves a group that is in use or empty; host.Cgroup.Sweep removes empty ones.
+// A control group keeps the machine out of its daemon's unit, is how a machine is ended as a whole, and limits it to what its size
+// asks for, see [Limits]. It is named after the VM, so a crash at any moment leaves a group that is in use or empty;
+// host.Cgroup.Sweep removes empty ones.
 package vmmproc
 
 import (
@@ -91,12 +92,12 @@ func (h *Home) Start(p Program) (*Process, error) {
 		program.Stdout = console
 	}
 	group := h.Group(p.Spec.ID)
-	child, err := startIn(group, program)
+	child, err := h.startIn(group, program, p.Spec)
 	if err != nil && group != "" {
 		// A host may have groups and refuse to start in one; the machine works without.
 		h.log.Warn("start a VMM in a control group", "driver", h.driver, "vm", p.Spec.Name, "err", err)
 		group = ""
-		child, err = startIn(group, program)
+		child, err = h.startIn(group, program, p.Spec)
 	}
 	if err != nil {
 		return nil, err
@@ -112,9 +113,12 @@ func (h *Home) Start(p Program) (*Process, error) {
 	return h.process(handle, child, -1), nil
 }
 
-func startIn(group host.Cgroup, program host.Detached) (*os.Process, error) {
+func (h *Home) startIn(group host.Cgroup, program host.Detached, s vmm.Spec) (*os.Process, error) {
 	if err := group.Make(); err != nil {
 		return nil, err
+	}
+	if err := group.Limit(Limits(s)); err != nil { // a machine without them is better than none
+		h.log.Warn("limit a VMM", "driver", h.driver, "vm", s.Name, "err", err)
 	}
 	program.Group = group
 	proc, err := program.Start()
@@ -122,6 +126,19 @@ func startIn(group host.Cgroup, program host.Detached) (*os.Process, error) {
 		err = errors.Join(err, group.Remove())
 	}
 	return proc, err
+}
+
+// Limits is what the machine of s may have of the host. It is more than the guest has: a VMM moves the guest's data in threads of
+// its own, translates its code, and keeps what is written to disks in the page cache for a while.
+func Limits(s vmm.Spec) host.Limits {
+	const (
+		ownCPUs   = 1
+		ownMemory = 512 // MiB
+		ownTasks  = 256 // QEMU has up to 64 threads for a disk's requests
+	)
+	return host.Limits{
+		CPUs: s.VCPU + ownCPUs, Memory: int64(s.MemMiB+s.MemMiB/8+ownMemory) << 20, Tasks: s.VCPU + ownTasks,
+	}
 }
 
 func freshLog(path string) (*os.File, error) {
