@@ -69,6 +69,7 @@ test-short: ## run the tests that boot no guest
 .PHONY: bench
 bench: deps build ## measure the built programs beside their floors, and print a table; docs/BENCHMARKS.md has one
 	go test -run '^$$' -bench . -benchtime 1x -timeout 60m ./test/bench
+	go test -run '^$$' -bench 'TapTake|Filter100|DNS' ./internal/hostnet ./internal/hostnet/dnsserver
 
 .PHONY: demo
 demo: deps build ## run the main job on this clone
