@@ -5,6 +5,7 @@
 //
 //	to the command:    stdin, stdin-eof, resize, signal
 //	from the command:  stdout, stderr, stdin-taken, exit (the last frame of a stream)
+//	from a session:    record, instead of stdout and stderr; detached, instead of exit
 //
 // A connection that ends without an exit frame was cut. The end of a command's input is the frame stdin-eof and never
 // the end of the connection, so the agent can tell "no more input" from "the client is gone" (it then hangs up on the
@@ -33,10 +34,12 @@ const (
 	Exit     Type = 7 // payload: [ExitStatus] as JSON
 	// StdinTaken says that the command has taken so many more bytes of standard input; payload: their number as JSON.
 	StdinTaken Type = 8
+	Output     Type = 9  // payload: a [Record]
+	Detached   Type = 10 // payload: why this client is no longer attached to a session that goes on; the last frame
 )
 
 func (t Type) String() string {
-	names := [...]string{"invalid", "stdin", "stdin-eof", "stdout", "stderr", "resize", "signal", "exit", "stdin-taken"}
+	names := [...]string{"invalid", "stdin", "stdin-eof", "stdout", "stderr", "resize", "signal", "exit", "stdin-taken", "output", "detached"}
 	if int(t) < len(names) {
 		return names[t]
 	}
@@ -46,7 +49,8 @@ func (t Type) String() string {
 // MaxPayload is the largest payload in bytes.
 const MaxPayload = 64 << 10
 
-const headerLen = 5
+// HeaderLen is how many bytes a frame has before its payload.
+const HeaderLen = 5
 
 // WindowSize is a terminal's size in characters.
 type WindowSize struct {
@@ -131,7 +135,7 @@ func (s streamWriter) Write(p []byte) (int, error) {
 // Reader reads frames. It is for one goroutine.
 type Reader struct {
 	r   io.Reader
-	hdr [headerLen]byte
+	hdr [HeaderLen]byte
 	buf []byte
 }
 
