@@ -26,6 +26,7 @@ import (
 	"github.com/banger-vm/banger/internal/agent/guestnet"
 	"github.com/banger-vm/banger/internal/agent/proc"
 	"github.com/banger-vm/banger/internal/agent/run"
+	"github.com/banger-vm/banger/internal/agent/session"
 	"github.com/banger-vm/banger/internal/agent/sshserver"
 	"github.com/banger-vm/banger/internal/errkind"
 )
@@ -40,6 +41,7 @@ type Agent struct {
 	sup      *proc.Supervisor
 
 	commands  *run.Service // every command in the guest, SSH's too
+	sessions  *session.Manager
 	sshServer *sshserver.Server
 	resolver  *net.Resolver
 
@@ -53,6 +55,12 @@ type Agent struct {
 	becoming sync.Mutex // a guest becomes a VM once
 }
 
+// Where sessions are: on the guest's root disk, and in its tree of cgroups.
+const (
+	sessionsDir   = "/var/lib/banger/sessions"
+	sessionsGroup = "/sys/fs/cgroup/banger.sessions"
+)
+
 func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *slog.Logger) *Agent {
 	a := &Agent{
 		version: version, log: log, journal: j, sup: proc.New(),
@@ -62,6 +70,7 @@ func newAgent(cfg guestapi.BootConfig, version string, j *facts.Journal, log *sl
 	}
 	a.boot.Store(&cfg)
 	a.commands = run.New(a.sup, a.identity.environ)
+	a.sessions = session.New(session.Config{Dir: sessionsDir, Cgroup: sessionsGroup, Run: a.commands, Log: log})
 	a.sshServer = sshserver.New(sshserver.Config{
 		HostKey: a.identity.hostKeyPEM, AuthorizedKeys: a.identity.authorizedKeys, Run: a.commands, Log: log,
 	})

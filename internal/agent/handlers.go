@@ -34,7 +34,7 @@ func (a *Agent) handlers() map[string]call.Handler {
 		guestapi.MethodPowerOff: a.handlePowerOff,
 	}
 	for _, more := range []map[string]call.Handler{
-		a.commands.Handlers(), a.sshServer.Handlers(), files.Handlers(), dialer.Handlers(), worktree.Handlers(a.sup),
+		a.commands.Handlers(), a.sessions.Handlers(), a.sshServer.Handlers(), files.Handlers(), dialer.Handlers(), worktree.Handlers(a.sup),
 	} {
 		maps.Copy(all, more)
 	}
@@ -112,6 +112,7 @@ func (a *Agent) handlePowerOff(ctx context.Context, c *call.Call) (any, error) {
 // when init has been asked. It returns only to a second caller.
 func (a *Agent) end(ctx context.Context, answer func()) {
 	a.powerOff.Do(func() {
+		a.sessions.PowerOff()
 		var err error
 		if a.config().Init == guestapi.InitAgent {
 			err = power.Quiesce(ctx)

@@ -54,8 +54,9 @@ func MergeEnv(layers ...[]string) ([]string, error) {
 	return env, nil
 }
 
-// lookPath finds the program of spec as a shell would: in spec's own PATH, relative to spec's directory.
-func lookPath(spec Spec) (string, error) {
+// LookPath finds the program of spec as a shell would: in spec's own PATH, relative to spec's directory. The error of one that
+// is missing, or no program, is as that of [Supervisor.Start].
+func LookPath(spec Spec) (string, error) {
 	if len(spec.Argv) == 0 || spec.Argv[0] == "" {
 		return "", errkind.New(api.KindInvalid, "no command given")
 	}

@@ -29,6 +29,8 @@ type Spec struct {
 	Stdout io.Writer
 	Stderr io.Writer
 
+	Cgroup *os.File // directory of the cgroup (v2) that it starts in; nil: the agent's
+
 	OpenStdin bool              // instead of Stdin: a pipe that [Process.Input] writes to
 	TTY       *frame.WindowSize // instead of Stdin and Stderr: a new controlling terminal, its output copied to Stdout
 }
@@ -72,10 +74,10 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (*Process, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := checkDir(spec.Dir); err != nil {
+	if err := CheckDir(spec.Dir); err != nil {
 		return nil, err
 	}
-	path, err := lookPath(spec)
+	path, err := LookPath(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +92,9 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (*Process, error) {
 	attr := &syscall.ProcAttr{Dir: spec.Dir, Env: spec.Env, Files: fds[:], Sys: &syscall.SysProcAttr{
 		Setsid: true, Setctty: spec.TTY != nil, Credential: spec.User.credential(),
 	}}
+	if spec.Cgroup != nil {
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, int(spec.Cgroup.Fd())
+	}
 	p := &Process{sup: s, ended: make(chan struct{}), stdio: std}
 
 	s.mu.Lock()
@@ -114,7 +119,8 @@ func (s *Supervisor) Start(ctx context.Context, spec Spec) (*Process, error) {
 	return p, nil
 }
 
-func checkDir(dir string) error {
+// CheckDir is the check of a working directory that [Supervisor.Start] makes; empty is fine.
+func CheckDir(dir string) error {
 	if dir == "" {
 		return nil
 	}

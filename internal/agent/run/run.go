@@ -50,15 +50,31 @@ func (s *Service) Handlers() map[string]call.Handler {
 // for the process, and hangs up on it with [HangUp] when its client goes away. Errors are those of
 // [proc.Supervisor.Start] and [proc.LookupUser], and of kind invalid for a bad spec.
 func (s *Service) Start(ctx context.Context, spec guestapi.ExecSpec, stdout, stderr io.Writer) (*proc.Process, error) {
-	user, err := proc.LookupUser(spec.User)
+	p, err := s.Spec(spec)
 	if err != nil {
 		return nil, err
+	}
+	p.Stdout, p.Stderr = stdout, stderr
+	return s.sup.Start(ctx, p)
+}
+
+// StartSpec is [proc.Supervisor.Start] of what [Service.Spec] returned.
+func (s *Service) StartSpec(ctx context.Context, spec proc.Spec) (*proc.Process, error) {
+	return s.sup.Start(ctx, spec)
+}
+
+// Spec is what the agent runs for spec, without outputs: as its user, in its directory, with its environment over the VM's. Errors
+// are those of [proc.LookupUser], and of kind invalid for a bad environment.
+func (s *Service) Spec(spec guestapi.ExecSpec) (proc.Spec, error) {
+	user, err := proc.LookupUser(spec.User)
+	if err != nil {
+		return proc.Spec{}, err
 	}
 	env, err := proc.MergeEnv(user.Environ(spec.TTY), s.env(), spec.Env)
 	if err != nil {
-		return nil, err
+		return proc.Spec{}, err
 	}
-	p := proc.Spec{Argv: spec.Argv, Env: env, Dir: spec.Cwd, User: &user, Stdout: stdout, Stderr: stderr}
+	p := proc.Spec{Argv: spec.Argv, Env: env, Dir: spec.Cwd, User: &user}
 	if len(p.Argv) == 0 && spec.Login {
 		p.Argv = []string{user.Shell}
 		p.Argv0 = "-" + path.Base(user.Shell) // login(1)
@@ -74,7 +90,7 @@ func (s *Service) Start(ctx context.Context, spec guestapi.ExecSpec, stdout, std
 	} else {
 		p.OpenStdin = spec.Stdin
 	}
-	return s.sup.Start(ctx, p)
+	return p, nil
 }
 
 // homeOf returns the directory that u's commands begin in: the home, or the root directory where that is missing.
@@ -112,10 +128,10 @@ func (s *Service) exec(ctx context.Context, c *call.Call) (any, error) {
 	go s.control(ctx, c, frames, p)
 	err = c.Accept(guestapi.ExecStarted{PID: p.PID(), StdinWindow: window})
 	close(out.open)
-	overdue := limit(p, time.Duration(spec.TimeoutMS)*time.Millisecond)
+	overdue := Limit(p, time.Duration(spec.TimeoutMS)*time.Millisecond)
 	status := p.Wait()
 	if overdue() {
-		status = frame.ExitStatus{Code: statusTimeout, Error: fmt.Sprintf("the command did not end within %d ms", spec.TimeoutMS)}
+		status = Overdue(spec.TimeoutMS)
 	}
 	if err == nil {
 		err = frames.WriteJSON(frame.Exit, status)
@@ -126,8 +142,13 @@ func (s *Service) exec(ctx context.Context, c *call.Call) (any, error) {
 // statusTimeout is the status of a command that took too long, as of timeout(1).
 const statusTimeout = 124
 
-// limit ends a process that has not ended after d; zero is for ever. overdue ends the watch and reports whether it was needed.
-func limit(p *proc.Process, d time.Duration) (overdue func() bool) {
+// Overdue is the status of a command that had not ended after so many milliseconds.
+func Overdue(ms int64) frame.ExitStatus {
+	return frame.ExitStatus{Code: statusTimeout, Error: fmt.Sprintf("the command did not end within %d ms", ms)}
+}
+
+// Limit ends a process that has not ended after d; zero is for ever. overdue ends the watch and reports whether it was needed.
+func Limit(p *proc.Process, d time.Duration) (overdue func() bool) {
 	if d <= 0 {
 		return func() bool { return false }
 	}
