@@ -38,6 +38,7 @@ import (
 	"github.com/banger-vm/banger/internal/metrics"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/rpcserver"
+	"github.com/banger-vm/banger/internal/session"
 	"github.com/banger-vm/banger/internal/store"
 	"github.com/banger-vm/banger/internal/vm"
 	"github.com/banger-vm/banger/internal/vm/capability"
@@ -107,7 +108,7 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 		d.log.Debug("opened", "step", step.name, "took", time.Since(begun))
 	}
 	d.server = rpcserver.New(rpcserver.Methods(rpcserver.Services{
-		Daemon: d, VMs: d.vms, Meter: d.meter, Templates: d.templates, Images: imageService{d.images, d.store, d.templates, d.log}, Kernels: kernelService{d.kernels, d.store, d.templates, d.log}, Ops: d.ops,
+		Daemon: d, VMs: d.vms, Meter: d.meter, Sessions: session.New(d.vms, d.store, d.log), Templates: d.templates, Images: imageService{d.images, d.store, d.templates, d.log}, Kernels: kernelService{d.kernels, d.store, d.templates, d.log}, Ops: d.ops,
 		Events: d.store,
 	}), d.authorize, d.log)
 	d.server.Observe(d.metrics)

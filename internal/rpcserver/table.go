@@ -52,11 +52,19 @@ type Templates interface {
 	PruneAll() ([]api.Template, error)
 }
 
+// Sessions is the service of sessions.
+type Sessions interface {
+	List(ctx context.Context, refs []string) ([]api.Session, error)
+	// Call passes a call about sessions on to the agent of the VM that ref names.
+	Call(ctx context.Context, ref, method string, params, result any) (banger.VM, error)
+}
+
 // Services is what the methods call.
 type Services struct {
 	Daemon    Daemon
 	VMs       *vm.Service
 	Meter     *meter.Meter
+	Sessions  Sessions
 	Templates Templates
 	Images    Images
 	Kernels   Kernels
@@ -73,6 +81,7 @@ func Methods(s Services) []Method {
 	table = append(table, vmMethods(s)...)
 	table = append(table, pauseMethods(s)...)
 	table = append(table, guestMethods(s)...)
+	table = append(table, sessionMethods(s)...)
 	table = append(table, workspaceMethods(s)...)
 	table = append(table, imageMethods(s)...)
 	table = append(table, kernelMethods(s)...)

@@ -138,6 +138,8 @@ func fill(t *testing.T, v reflect.Value) {
 		for i := range v.NumField() {
 			fill(t, v.Field(i))
 		}
+	case reflect.Uint8:
+		v.SetUint(1)
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Bool:

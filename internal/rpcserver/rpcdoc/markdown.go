@@ -99,6 +99,9 @@ func (c *contract) typeText(t reflect.Type) string {
 	case reflect.Pointer:
 		return c.typeText(t.Elem())
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 {
+			return "string (base64)"
+		}
 		return "array of " + c.typeText(t.Elem())
 	case reflect.Map:
 		return "map of " + c.typeText(t.Elem())

@@ -133,6 +133,9 @@ func (c *contract) schema(t reflect.Type) *schema {
 	case reflect.Pointer:
 		return c.schema(t.Elem())
 	case reflect.Slice:
+		if t.Elem().Kind() == reflect.Uint8 { // encoding/json writes base64
+			return &schema{Type: "string"}
+		}
 		return &schema{Type: "array", Items: c.schema(t.Elem())}
 	case reflect.Map:
 		return &schema{Type: "object", AdditionalProperties: c.schema(t.Elem())}

@@ -103,6 +103,8 @@ func fill(v reflect.Value) {
 		for i := range v.NumField() {
 			fill(v.Field(i))
 		}
+	case reflect.Uint8:
+		v.SetUint(1)
 	case reflect.String:
 		v.SetString("x")
 	case reflect.Bool:
