@@ -14,6 +14,7 @@ import (
 	"github.com/banger-vm/banger/internal/cli/kernelcmd"
 	"github.com/banger-vm/banger/internal/cli/opcmd"
 	"github.com/banger-vm/banger/internal/cli/runcmd"
+	"github.com/banger-vm/banger/internal/cli/sessioncmd"
 	"github.com/banger-vm/banger/internal/cli/systemcmd"
 	"github.com/banger-vm/banger/internal/cli/templatecmd"
 	"github.com/banger-vm/banger/internal/cli/vmcmd"
@@ -61,7 +62,7 @@ repository in and puts you at its prompt; the changes come back as a patch.`,
 	root.PersistentFlags().BoolVar(&a.NoStart, "no-start", false, "do not start the daemon when it does not run (as BANGER_NO_START=1)")
 	root.AddGroup(&cobra.Group{ID: groupDaily, Title: "Every day:"}, &cobra.Group{ID: groupNouns, Title: "By noun:"})
 	vm := vmcmd.New(a)
-	vm.AddCommand(runcmd.New(a), workcmd.New(a))
+	vm.AddCommand(runcmd.New(a), workcmd.New(a), sessioncmd.New(a))
 	add := func(group string, cmds ...*cobra.Command) {
 		for _, c := range cmds {
 			c.GroupID = group

@@ -301,6 +301,28 @@ func TestRun(t *testing.T) {
 			t.Errorf("%q, %q", c.stdout, m.Calls())
 		}
 	})
+	t.Run("--detach leaves a command running, in the workspace", func(t *testing.T) {
+		repo, m := repository(t), newMachine(t)
+		m.Result(api.MethodSessionStart, build())
+		c := banger(t, m.Daemon).ok("run", "--detach", "--user", "www", repo, "--", "make", "-j4")
+		if c.stdout != "web\n" || !strings.Contains(c.stderr, "banger vm session attach web main") {
+			t.Errorf("%q, %q", c.stdout, c.stderr)
+		}
+		var got api.SessionStart
+		m.Params(api.MethodSessionStart, &got)
+		want := guestapi.SessionSpec{Name: "main", ExecSpec: guestapi.ExecSpec{Argv: []string{"make", "-j4"}, Cwd: "/root/site", User: "www"}}
+		if diff := cmp.Diff(want, got.SessionSpec); diff != "" {
+			t.Error(diff)
+		}
+	})
+	t.Run("--detach with a command that is missing leaves no VM", func(t *testing.T) {
+		repo, m := repository(t), newMachine(t)
+		m.Result(api.MethodSessionStart, api.Session{Session: guestapi.Session{Exit: &frame.ExitStatus{Code: 127, Error: "no such command"}}})
+		banger(t, m.Daemon).fails(127, "no such command", "run", "--detach", repo, "--", "nope")
+		if !slices.Contains(m.Calls(), api.MethodVMDelete) {
+			t.Errorf("%q", m.Calls())
+		}
+	})
 	t.Run("--dry-run prints what would be and does nothing", func(t *testing.T) {
 		repo, m := repository(t), newMachine(t)
 		write(t, filepath.Join(repo, "page.html"), "changed\n")

@@ -111,7 +111,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"vm", "run", "a", "b"}, `one PATH at most: "b" is too many`},
 		{[]string{"vm", "run", "--"}, "no command after --"},
 		{[]string{"vm", "run", "--rm", "--detach"}, "none of the others can be"},
-		{[]string{"vm", "run", "--detach", "--", "true"}, "--detach runs no command"},
+		{[]string{"vm", "run", "--detach", "-t", "--", "true"}, "--detach has no terminal"},
 		{[]string{"vm", "run", "--detach", "--apply"}, "--detach has no end"},
 		{[]string{"vm", "run", "--no-workspace", "."}, "contradicts the path"},
 		{[]string{"vm", "run", "--no-workspace", "--apply"}, "--no-workspace contradicts"},

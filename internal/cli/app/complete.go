@@ -48,6 +48,18 @@ func (a *App) CompleteVMs(most int) Completion {
 	})
 }
 
+// CompleteSessions completes the names of one VM's sessions.
+func (a *App) CompleteSessions(vm string) Completion {
+	return a.complete(-1, func(ctx context.Context, c *client.Client) ([]string, error) {
+		sessions, err := c.SessionList(ctx, vm)
+		names := make([]string, len(sessions))
+		for i, v := range sessions {
+			names[i] = v.Name + "\t" + string(v.State)
+		}
+		return names, err
+	})
+}
+
 // CompleteImages completes up to most image names.
 func (a *App) CompleteImages(most int) Completion {
 	return a.complete(most, func(ctx context.Context, c *client.Client) ([]string, error) {

@@ -92,7 +92,9 @@ func raw(a *app.App) (restore func(), err error) {
 }
 
 // followSize tells proc of each new size of the terminal until the returned function is called.
-func followSize(w io.Writer, proc *client.Process) (stop func()) {
+func followSize(w io.Writer, proc interface {
+	Resize(size frame.WindowSize) error
+}) (stop func()) {
 	c, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(c, syscall.SIGWINCH)
 	go func() {

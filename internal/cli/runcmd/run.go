@@ -70,7 +70,7 @@ command begins leaves nothing behind.`,
 	o.source.Flags(cmd)
 	f := cmd.Flags()
 	f.BoolVar(&o.rm, "rm", false, "at the end save what changed as a patch and delete the VM")
-	f.BoolVarP(&o.detach, "detach", "d", false, "leave the VM running, print its name and run nothing")
+	f.BoolVarP(&o.detach, "detach", "d", false, "leave the VM running and print its name; COMMAND runs on in it as the session main")
 	f.BoolVar(&o.noWorkspace, "no-workspace", false, "carry no repository in")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be created and carried, and do nothing")
 	f.StringVar(&o.patch, "patch", "", "at the end save what changed in this file (with --rm the default is a file in banger's directory of patches)")
@@ -109,8 +109,8 @@ func (o *options) check() error {
 	}
 	s := o.source
 	switch {
-	case o.detach && len(o.argv) > 0:
-		return invalid("run it afterwards with `banger vm exec NAME -- …`", "--detach runs no command")
+	case o.detach && o.tty:
+		return invalid("start it with `banger vm session start --stdin pty`, or leave -t out", "--detach has no terminal to give")
 	case o.detach && (o.patch != "" || o.apply):
 		return invalid("export later with `banger vm workspace export NAME`", "--detach has no end at which to save changes")
 	case o.noWorkspace && o.path != "":
@@ -180,8 +180,7 @@ func run(ctx context.Context, o *options) error {
 	}
 	defer r.release()
 	if o.detach {
-		fmt.Fprintln(o.app.Out, r.vm.Name)
-		return nil
+		return r.leave(ctx)
 	}
 	st, err := r.exec(ctx)
 	return r.end(ctx, st, err)

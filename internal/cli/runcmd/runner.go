@@ -125,6 +125,32 @@ func (r *runner) useImages(ctx context.Context, spec *guestapi.ExecSpec) error {
 	return nil
 }
 
+// sessionName is the session that a detached command runs in.
+const sessionName = "main"
+
+// leave starts the command, if there is one, as a session, and prints the VM's name. A command that cannot be executed leaves no VM.
+func (r *runner) leave(ctx context.Context) error {
+	if len(r.argv) > 0 {
+		p := api.SessionStart{Ref: api.Ref{Ref: r.vm.ID}}
+		p.Name, p.Argv, p.User = sessionName, r.argv, r.user
+		if r.src != nil {
+			p.Cwd = r.guestPath()
+		}
+		s, err := r.client.SessionStart(ctx, p)
+		if err == nil && s.Started.IsZero() && s.Exit != nil {
+			err = attach.Exit(r.app, *s.Exit)
+		}
+		if err != nil {
+			return vmcmd.Discard(ctx, r.client, r.vm.ID, err)
+		}
+		if !r.quiet {
+			fmt.Fprintf(r.app.Err, "banger: the command is session %s; join it with: banger vm session attach %s %s\n", sessionName, r.vm.Name, sessionName)
+		}
+	}
+	fmt.Fprintln(r.app.Out, r.vm.Name)
+	return nil
+}
+
 // end saves what changed, deletes the VM if that was asked for, and returns what the process ends with: the command's own status
 // or what went wrong, the command's failure first.
 func (r *runner) end(ctx context.Context, st frame.ExitStatus, failure error) error {
