@@ -32,6 +32,16 @@ type Info struct {
 	Cloner        string `json:"cloner"`         // how root disks are made: reflink, qcow2, dmsnap, copy
 	Network       string `json:"network"`        // mode of the network: user or bridge
 	NetworkReason string `json:"network_reason"` // why that one
+	CPUs          int    `json:"cpus"`           // of the host
+	MemTotal      int64  `json:"mem_total"`      // bytes, of the host
+	MemAvailable  int64  `json:"mem_available"`  // bytes that programs can have without swapping
+	DiskTotal     int64  `json:"disk_total"`     // bytes, of the file system of StateDir
+	DiskFree      int64  `json:"disk_free"`      // bytes that the daemon's user can have
+}
+
+// WebLogin is the result of web.login.
+type WebLogin struct {
+	URL string `json:"url"` // logs one browser in, once, within five minutes
 }
 
 // Check is one finding of daemon.doctor and daemon.fix. A check that finds several things wrong gives several.

@@ -65,6 +65,7 @@ const (
 	MethodTemplateBuild     = "template.build.begin"
 	MethodTemplateDelete    = "template.delete"
 	MethodTemplatePrune     = "template.prune"
+	MethodWebLogin          = "web.login"
 	MethodOperationList     = "operation.list"
 	MethodOperationGet      = "operation.get"
 	MethodOperationCancel   = "operation.cancel"

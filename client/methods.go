@@ -41,6 +41,11 @@ func (c *Client) Metrics(ctx context.Context) (string, error) {
 	return m.Text, err
 }
 
+// WebLogin returns a link that logs a browser in to the daemon's web pages, once.
+func (c *Client) WebLogin(ctx context.Context) (api.WebLogin, error) {
+	return get[api.WebLogin](ctx, c, api.MethodWebLogin, nil)
+}
+
 // VMCreateBegin begins to create a VM, and to start it when p says so. The operation's result is an [api.Ref] with the VM's id.
 func (c *Client) VMCreateBegin(ctx context.Context, p api.VMCreate) (api.OperationRef, error) {
 	return get[api.OperationRef](ctx, c, api.MethodVMBegin, p)

@@ -72,7 +72,7 @@ repository in and puts you at its prompt; the changes come back as a patch.`,
 	add(groupDaily, runcmd.New(a), named(vmcmd.NewList(a), "ps"), vmcmd.NewExec(a), vmcmd.NewSSH(a), vmcmd.NewCp(a), vmcmd.NewDelete(a))
 	add(groupNouns, vm, imagecmd.New(a), kernelcmd.New(a), templatecmd.New(a), opcmd.New(a), daemoncmd.New(a), newConfig(a),
 		systemcmd.New(a, func() ([]systemcmd.File, error) { return shared(root, a.Version, systemcmd.Share) }))
-	root.AddCommand(newEvents(a), newDoctor(a), newSSHConfig(a), newVersion(a), newCompletion(a), newDocs(a), newExitCodes())
+	root.AddCommand(newWeb(a), newEvents(a), newDoctor(a), newSSHConfig(a), newVersion(a), newCompletion(a), newDocs(a), newExitCodes())
 	checkUsage(root)
 	return root
 }

@@ -39,7 +39,10 @@ type Config struct {
 	// address or localhost as their Host.
 	MetricsListen string `toml:"metrics_listen"`
 	MetricsPublic bool   `toml:"metrics_public"` // whether metrics_listen may be an address that others can reach
-	Network       struct {
+	// WebListen is where the web UI is served: a loopback address and port; off; or auto: 127.0.0.1:7777 for a user's daemon, a port that
+	// is free below BANGER_ROOT, and off for the system's daemon.
+	WebListen string `toml:"web_listen"`
+	Network   struct {
 		Mode    string `toml:"mode"`     // user (the VMM's own stack; no root), bridge (root), or auto: bridge for the system's daemon where it can be
 		NAT     bool   `toml:"nat"`      // whether guests reach the internet
 		Bridge  string `toml:"bridge"`   // name of the bridge
@@ -62,7 +65,7 @@ type Config struct {
 
 // Default returns the configuration of a user who has set nothing.
 func Default() *Config {
-	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", Firecracker: "firecracker", JailerBin: "jailer", Jailer: "auto", StatsInterval: Duration(10 * time.Second), WarmStarts: true, TemplateBudget: 4 << 30, origin: map[string]string{}}
+	c := &Config{LogLevel: "info", VMM: "auto", QEMUBin: "qemu-system-x86_64", QEMUAccel: "auto", Firecracker: "firecracker", JailerBin: "jailer", Jailer: "auto", StatsInterval: Duration(10 * time.Second), WarmStarts: true, TemplateBudget: 4 << 30, WebListen: "auto", origin: map[string]string{}}
 	c.Network.Mode, c.Network.NAT, c.Network.Bridge, c.Network.CIDR = "auto", true, "banger0", "auto"
 	c.Network.TapPool, c.Network.DNS = 4, "127.0.0.1:42069"
 	c.Disk.Cloner = "auto"
@@ -97,6 +100,7 @@ func (c *Config) keys() []key {
 		{name: "stats_interval", value: &c.StatsInterval},
 		{name: "metrics_listen", value: &c.MetricsListen, empty: true},
 		{name: "metrics_public", value: &c.MetricsPublic},
+		{name: "web_listen", value: &c.WebListen},
 		{name: "network.mode", value: &c.Network.Mode, choices: []string{"auto", "user", "bridge"}},
 		{name: "network.nat", value: &c.Network.NAT},
 		{name: "network.bridge", value: &c.Network.Bridge, check: linkName},
@@ -155,6 +159,19 @@ func (c *Config) Values() []api.ConfigValue {
 		out = append(out, api.ConfigValue{Key: k.name, Value: k.text(), Origin: c.originOf(k.name)})
 	}
 	return out
+}
+
+// WebAddress is what web_listen means for the daemon of p: an address, or empty.
+func (c *Config) WebAddress(p Paths) string {
+	switch {
+	case c.WebListen == "off", c.WebListen == "auto" && p.System:
+		return ""
+	case c.WebListen == "auto" && p.Root != "":
+		return "127.0.0.1:0"
+	case c.WebListen == "auto":
+		return "127.0.0.1:7777"
+	}
+	return c.WebListen
 }
 
 func (c *Config) originOf(name string) string {

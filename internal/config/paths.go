@@ -205,6 +205,9 @@ func (p Paths) KeysDir() string { return filepath.Join(p.State, "keys") }
 // SSHKey is the private key that opens guests.
 func (p Paths) SSHKey() string { return filepath.Join(p.KeysDir(), "id_ed25519") }
 
+// WebKey is the key that logins to the web UI are made with.
+func (p Paths) WebKey() string { return filepath.Join(p.KeysDir(), "web") }
+
 // InitramfsCache holds base archives, one for each kernel and agent.
 func (p Paths) InitramfsCache() string { return filepath.Join(p.Cache, "initramfs") }
 

@@ -82,6 +82,7 @@ type Daemon struct {
 	meter     *meter.Meter
 	templates *template.Library
 	server    *rpcserver.Server
+	web       webUI
 	closers   []func() // in the order of opening
 }
 
@@ -113,7 +114,8 @@ func Open(ctx context.Context, o Options) (_ *Daemon, err error) {
 	}), d.authorize, d.log)
 	d.server.Observe(d.metrics)
 	d.server.HandleHTTP(web.Handler(d.metrics))
-	return d, nil
+	d.web.ui, err = web.NewUI(web.UIConfig{Connect: d.connect, Key: o.Paths.WebKey(), Stopped: d.stopped, Log: o.Log})
+	return d, err
 }
 
 func (d *Daemon) onClose(fn func()) { d.closers = append(d.closers, fn) }
@@ -349,28 +351,6 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 // callGrace is how long a stop lets calls under way finish before their contexts end. Streams do not finish by themselves.
 const callGrace = 2 * time.Second
-
-// serveWeb serves metrics where the configuration wants them, until the daemon stops. The function that it returns waits for
-// the end.
-func (d *Daemon) serveWeb() (wait func(), err error) {
-	c := d.opts.Config
-	if c.MetricsListen == "" {
-		return func() {}, nil
-	}
-	s, err := web.Listen(c.MetricsListen, c.MetricsPublic, web.Handler(d.metrics), d.log)
-	if err != nil {
-		return nil, err
-	}
-	d.log.Info("serving metrics", "address", s.Addr())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := s.Run(d.stopped); err != nil {
-			d.log.Error("metrics are no longer served", "err", err)
-		}
-	}()
-	return func() { <-ended }, nil
-}
 
 // notify tells the service manager, if there is one. That it cannot be told is no reason to end; it will have its own.
 func (d *Daemon) notify(state string) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/internal/host"
 )
 
 // Ping implements rpcserver.Daemon.
@@ -22,6 +23,11 @@ func (d *Daemon) Info(ctx context.Context) (api.Info, error) {
 		VMM: d.engine.auto.Features().Engine, VMMReason: d.engine.why + "; " + d.engine.auto.Features().AccelWhy,
 		Cloner: d.cloner.Name, Network: d.net.choice.Mode, NetworkReason: d.net.choice.Why,
 	}
+	room, err := host.RoomOf(p.State)
+	if err != nil {
+		return info, err
+	}
+	info.CPUs, info.MemTotal, info.MemAvailable, info.DiskTotal, info.DiskFree = room.CPUs, room.MemTotal, room.MemAvailable, room.DiskTotal, room.DiskFree
 	vms, err := d.vms.List(ctx)
 	for _, v := range vms {
 		info.VMs++

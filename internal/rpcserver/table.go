@@ -20,6 +20,7 @@ type Daemon interface {
 	Doctor(ctx context.Context, ask api.DoctorAsk) api.Doctor
 	Fix(ctx context.Context, ask api.DoctorAsk) api.Doctor
 	Metrics() (string, error)
+	WebLogin() (api.WebLogin, error)
 	Stop() // begins a graceful stop and returns
 	SSHIdentity() string
 }
@@ -107,6 +108,8 @@ func daemonMethods(s Services) []Method {
 				text, err := s.Daemon.Metrics()
 				return api.Metrics{Text: text}, err
 			}),
+		Call(Admin, api.MethodWebLogin, "Returns a link that logs a browser in to the web UI, once.",
+			func(context.Context, api.Empty) (api.WebLogin, error) { return s.Daemon.WebLogin() }),
 	}
 }
 

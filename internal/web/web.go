@@ -1,9 +1,11 @@
-// Package web serves HTTP: for browsers and monitors on a TCP address that the user has asked for, and for whoever may call the
-// daemon, on its socket.
+// Package web serves HTTP: the [UI] for browsers on a loopback address, metrics for monitors on a TCP address that the user has
+// asked for, and metrics for whoever may call the daemon, on its socket.
 //
 // A page of any web site can make its visitor's browser ask 127.0.0.1, and by DNS rebinding read the answer. So what is served on
-// an address is read-only, is on a loopback address unless the user insists, and answers only requests whose Host is an IP
-// address, localhost, or the host that the user has configured: a rebound name is none of these.
+// an address answers only requests whose Host is an IP address, localhost, or the host that the user has configured: a rebound
+// name is none of these. Metrics are read-only; what guards the UI, which is not, is in package auth.
+//
+// The UI is a client of the daemon like any other, over its socket: it has no way to the services, and no rule of its own.
 package web
 
 import (
@@ -12,11 +14,11 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/banger-vm/banger/api"
 	"github.com/banger-vm/banger/internal/errkind"
+	"github.com/banger-vm/banger/internal/web/auth"
 )
 
 // Handler returns what there is: GET /metrics.
@@ -53,6 +55,25 @@ func Listen(address string, public bool, h http.Handler, log *slog.Logger) (*Ser
 	}}, nil
 }
 
+// ListenUI listens for browsers on address, a loopback host and a port; others are of kind invalid. One that cannot be had is of kind
+// unavailable.
+func ListenUI(address string, ui *UI, log *slog.Logger) (*Server, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || !loopback(host) {
+		return nil, errkind.WithHint(errkind.New(api.KindInvalid, "web_listen: %q is no loopback address with a port", address),
+			"write it as 127.0.0.1:7777; from another machine, reach it with `ssh -L 7777:127.0.0.1:7777`")
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, errkind.WithHint(errkind.New(api.KindUnavailable, "the web UI is not served: %w", err),
+			"end what has that port, or choose another one with web_listen, and start the daemon again")
+	}
+	return &Server{l: l, http: &http.Server{ // without limits for a whole request: pages follow what happens
+		Handler: ui, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}}, nil
+}
+
 func loopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && ip.IsLoopback()
@@ -60,6 +81,14 @@ func loopback(host string) bool {
 
 // Addr is the address that is listened on.
 func (s *Server) Addr() net.Addr { return s.l.Addr() }
+
+// Close stops listening. It is for a server that does not run; a nil one is closed.
+func (s *Server) Close() error {
+	if s == nil {
+		return nil
+	}
+	return s.l.Close()
+}
 
 // Run serves until ctx ends, and then lets requests under way finish for a second.
 func (s *Server) Run(ctx context.Context) error {
@@ -83,12 +112,7 @@ func (s *Server) Run(ctx context.Context) error {
 // guard refuses requests whose Host is a name that nobody has configured.
 func guard(configured string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host := r.Host
-		if h, _, err := net.SplitHostPort(host); err == nil {
-			host = h
-		}
-		host = strings.Trim(host, "[]")
-		if _, err := netip.ParseAddr(host); err != nil && host != "localhost" && host != configured {
+		if !auth.HostAllowed(r.Host, configured) {
 			http.Error(w, "Host is not an address, localhost or the host in metrics_listen", http.StatusMisdirectedRequest)
 			return
 		}
