@@ -335,7 +335,7 @@ func TestPagesOfAHostileGuest(t *testing.T) {
 func TestActions(t *testing.T) {
 	s := newSite(t)
 	s.login()
-	for _, method := range []string{api.MethodVMStart, api.MethodVMStop, api.MethodVMRestart, api.MethodVMKill, api.MethodVMSet} {
+	for _, method := range []string{api.MethodVMStart, api.MethodVMStop, api.MethodVMRestart, api.MethodVMKill, api.MethodVMSet, api.MethodVMPause, api.MethodVMResume} {
 		s.Result(method, api.VM{Name: "web"})
 	}
 	for _, method := range []string{api.MethodImageDelete, api.MethodKernelDelete, api.MethodOperationCancel} {
@@ -350,6 +350,8 @@ func TestActions(t *testing.T) {
 		{"/vms/web/start", "", api.MethodVMStart, "/vms/web"},
 		{"/vms/web/stop", "", api.MethodVMStop, "/vms/web"},
 		{"/vms/web/restart", "", api.MethodVMRestart, "/vms/web"},
+		{"/vms/web/pause", "", api.MethodVMPause, "/vms/web"},
+		{"/vms/web/resume", "", api.MethodVMResume, "/vms/web"},
 		{"/vms/web/kill", "", api.MethodVMKill, "/vms/web"},
 		{"/vms/web/set", "memory=512M&publish=8080:80&auto_stop=default&nat=no", api.MethodVMSet, "/vms/web"},
 		{"/vms/web/set", "memory=512", "", "less than 1M"},

@@ -24,6 +24,14 @@ func (s *Site) vmRoutes(mux *http.ServeMux) {
 		return c.VMGet(ctx, r.PathValue("ref"))
 	})))
 	for verb, do := range map[string]func(ctx context.Context, c *client.Client, ref string) error{
+		"pause": func(ctx context.Context, c *client.Client, ref string) error {
+			_, err := c.VMPause(ctx, ref)
+			return err
+		},
+		"resume": func(ctx context.Context, c *client.Client, ref string) error {
+			_, err := c.VMResume(ctx, ref)
+			return err
+		},
 		"start": func(ctx context.Context, c *client.Client, ref string) error {
 			_, err := c.VMStart(ctx, ref)
 			return err
