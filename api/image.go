@@ -39,6 +39,41 @@ type ImageBuild struct {
 	Replace  bool     `json:"replace,omitempty"`   // take the name over from an existing image
 }
 
+// ImageRecipe is the parameter of image.recipe.begin: an image made of another one by steps that run in a guest.
+type ImageRecipe struct {
+	Name     string         `json:"name"`                // of the image
+	Base     string         `json:"base"`                // name, id or unique id prefix of the image to begin with
+	Kernel   string         `json:"kernel,omitempty"`    // name of the kernel to boot it with; default: the base's
+	Init     string         `json:"init,omitempty"`      // default: the base's; steps run under the agent in any case
+	RootSize int64          `json:"root_size,omitempty"` // bytes, whole MiB, at least the base's, which is the default; sparse
+	Env      []string       `json:"env,omitempty"`       // NAME=VALUE, for steps and for every command in the image's VMs
+	User     string         `json:"user,omitempty"`      // of the steps: name or uid, optional :group; default root
+	Files    []RecipeFile   `json:"files,omitempty"`     // written before the first step
+	Steps    []RecipeStep   `json:"steps,omitempty"`     // run in order
+	Secrets  []RecipeSecret `json:"secrets,omitempty"`   // each named by a step
+	Replace  bool           `json:"replace,omitempty"`   // take the name over from an existing image
+	NoCache  bool           `json:"no_cache,omitempty"`  // build although the image of that name was made by the same recipe
+}
+
+// RecipeFile is a file that a recipe brings. It belongs to root.
+type RecipeFile struct {
+	Path    string `json:"path"` // absolute
+	Mode    int64  `json:"mode"` // permissions, as of chmod(2)
+	Content []byte `json:"content"`
+}
+
+// RecipeStep is a piece of shell script, of which every command must succeed.
+type RecipeStep struct {
+	Run     string   `json:"run"`
+	Secrets []string `json:"secrets,omitempty"` // ids: the step, and no other, has them as environment variables
+}
+
+// RecipeSecret is what steps need and the image must not hold. It is in no file and in no log of ours.
+type RecipeSecret struct {
+	ID    string `json:"id"` // a variable's name
+	Value []byte `json:"value"`
+}
+
 // ImagePull is the parameter of image.pull.begin: an image of a registry, or of a layout or an archive on the daemon's host.
 type ImagePull struct {
 	// Ref is REPOSITORY[:TAG][@DIGEST] in a registry, oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:TAG]; paths are

@@ -56,6 +56,7 @@ const (
 	MethodImageGet          = "image.get"
 	MethodImageDelete       = "image.delete"
 	MethodImageBuildBegin   = "image.build.begin"
+	MethodImageRecipeBegin  = "image.recipe.begin"
 	MethodImagePullBegin    = "image.pull.begin"
 	MethodKernelList        = "kernel.list"
 	MethodKernelGet         = "kernel.get"

@@ -185,6 +185,11 @@ func (c *Client) ImageBuildBegin(ctx context.Context, p api.ImageBuild) (api.Ope
 	return get[api.OperationRef](ctx, c, api.MethodImageBuildBegin, p)
 }
 
+// ImageRecipeBegin begins to build an image by a recipe. The operation's result is an [api.Ref] with the image's id.
+func (c *Client) ImageRecipeBegin(ctx context.Context, p api.ImageRecipe) (api.OperationRef, error) {
+	return get[api.OperationRef](ctx, c, api.MethodImageRecipeBegin, p)
+}
+
 // ImagePullBegin begins to pull an OCI image. The operation's result is an [api.Ref] with the image's id.
 func (c *Client) ImagePullBegin(ctx context.Context, p api.ImagePull) (api.OperationRef, error) {
 	return get[api.OperationRef](ctx, c, api.MethodImagePullBegin, p)

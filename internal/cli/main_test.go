@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 func untested() []string {
 	var missing []string
 	walk(cli.New(testApp(io.Discard, io.Discard)), func(cmd *cobra.Command) {
-		if cmd.HasSubCommands() || !cmd.Runnable() || cmd.Parent() == cmd.Root() && twin(cmd) {
+		if cmd.HasSubCommands() && cmd.Name() != "build" || !cmd.Runnable() || cmd.Parent() == cmd.Root() && twin(cmd) {
 			return
 		}
 		if !used.set[cmd.CommandPath()] {

@@ -78,6 +78,66 @@ func TestImageBuild(t *testing.T) {
 	c.fails(130, "interrupted by SIGINT", "image", "build", "debian")
 }
 
+func TestImageRecipe(t *testing.T) {
+	d := fakedaemon.Start(t)
+	operation(d, api.MethodImageRecipeBegin, "bbbbbbbbbbbb")
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	secret := write("token", "s3cr3t\n")
+	write("motd", "hello\n")
+	path := write("dev.toml", `base = "debian"
+env = ["A=1"]
+user = "ann"
+kernel = "cloud"
+init = "/sbin/init"
+root-size = "16G"
+[[file]]
+source = "motd"
+path = "/etc/motd"
+[[file]]
+content = "x"
+path = "/bin/x"
+mode = "0755"
+[[step]]
+run = "make"
+secrets = ["TOKEN"]
+`)
+	if c := banger(t, d).ok("image", "build", "-f", path, "--secret", "id=TOKEN,src="+secret, "--replace", "--no-cache", "-q"); c.stdout != "dev\n" || c.stderr != "" {
+		t.Errorf("stdout %q, stderr %q", c.stdout, c.stderr)
+	}
+	var got api.ImageRecipe
+	d.Params(api.MethodImageRecipeBegin, &got)
+	want := api.ImageRecipe{Name: "dev", Base: "debian", Kernel: "cloud", Init: "/sbin/init", RootSize: 16 << 30, Env: []string{"A=1"}, User: "ann",
+		Files:   []api.RecipeFile{{Path: "/etc/motd", Mode: 0o644, Content: []byte("hello\n")}, {Path: "/bin/x", Mode: 0o755, Content: []byte("x")}},
+		Steps:   []api.RecipeStep{{Run: "make", Secrets: []string{"TOKEN"}}},
+		Secrets: []api.RecipeSecret{{ID: "TOKEN", Value: []byte("s3cr3t\n")}}, Replace: true, NoCache: true}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	if c := banger(t, d).ok("image", "build", "-f", path, "--name", "other"); c.stdout != "other\n" {
+		t.Errorf("stdout %q", c.stdout)
+	}
+	for text, says := range map[string]string{
+		"base = \"debian\"\nbass = 1\n":            `:2: unknown key "bass"`,
+		"base = \n":                                ":1: ",
+		"root-size = \"much\"\n":                   "root-size",
+		"[[file]]\npath = \"/a\"\nmode = \"rw\"\n": `file "/a": bad mode "rw"`,
+		"[[file]]\npath = \"/a\"\nsource = \"motd\"\ncontent = \"x\"\n":             "both source and content",
+		"[[file]]\npath = \"/a\"\ncontent = \"" + strings.Repeat("x", 3<<20) + "\"": "its files have 3M together, and may have 2M",
+	} {
+		banger(t, d).fails(64, says, "image", "build", "-f", write("bad.toml", text))
+	}
+	banger(t, d).fails(64, "no recipe", "image", "build")
+	banger(t, d).fails(66, "no recipe "+dir+"/none.toml", "image", "build", "-f", dir+"/none.toml")
+	banger(t, d).fails(64, `bad secret "TOKEN"`, "image", "build", "-f", path, "--secret", "TOKEN")
+}
+
 func TestKernels(t *testing.T) {
 	d := fakedaemon.Start(t)
 	k := api.Kernel{ID: "cccccccccccc", Name: "cloud", Release: "6.1.0-cloud", Arch: "x86_64", Source: "deb", Format: "elf", Allocated: 90 << 20,

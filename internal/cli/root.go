@@ -98,7 +98,9 @@ func checkUsage(cmd *cobra.Command) {
 			}
 			return err
 		}
-		cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		if cmd.RunE == nil {
+			cmd.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+		}
 		cmd.SuggestionsMinimumDistance = 2
 	} else if cmd.RunE != nil {
 		cmd.PreRunE = func(c *cobra.Command, _ []string) error {

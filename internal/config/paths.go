@@ -103,7 +103,7 @@ func choosePaths(lookup func(string) (string, bool)) (Paths, error) {
 // Dirs are the directories that are private to the caller, parents first: all but the Run that members of [Group] may enter.
 func (p Paths) Dirs() []string {
 	dirs := []string{p.State, p.Cache, p.Etc, p.VMsDir(), p.VMRunsDir(), p.ImagesDir(), p.KernelsDir(), p.KeysDir(), p.PatchesDir(),
-		p.InitramfsCache(), p.TemplatesDir(), filepath.Join(p.Run, "templates")}
+		p.InitramfsCache(), p.TemplatesDir(), filepath.Join(p.Run, "templates"), p.ScratchDir(), filepath.Join(p.Run, "scratch")}
 	if gid, err := p.SocketGroup(); err == nil && gid < 0 {
 		dirs = append([]string{p.State, p.Run}, dirs[1:]...)
 	}
@@ -188,6 +188,14 @@ func (p Paths) TemplatesDir() string { return filepath.Join(p.State, "templates"
 // TemplateRunDir holds the sockets of the machine that becomes a template.
 func (p Paths) TemplateRunDir(id banger.VMID) string {
 	return filepath.Join(p.Run, "templates", string(id))
+}
+
+// ScratchDir holds one directory for each guest that is nobody's VM, while it works.
+func (p Paths) ScratchDir() string { return filepath.Join(p.State, "scratch") }
+
+// ScratchRunDir holds the sockets of such a guest's machine.
+func (p Paths) ScratchRunDir(id banger.VMID) string {
+	return filepath.Join(p.Run, "scratch", string(id))
 }
 
 // ImagesDir holds one directory for each managed image.

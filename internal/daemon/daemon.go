@@ -43,6 +43,7 @@ import (
 	"github.com/banger-vm/banger/internal/vm"
 	"github.com/banger-vm/banger/internal/vm/capability"
 	"github.com/banger-vm/banger/internal/vm/meter"
+	"github.com/banger-vm/banger/internal/vm/scratch"
 	"github.com/banger-vm/banger/internal/vm/template"
 	"github.com/banger-vm/banger/internal/web"
 	"golang.org/x/sys/unix"
@@ -81,6 +82,7 @@ type Daemon struct {
 	vms       *vm.Service
 	meter     *meter.Meter
 	templates *template.Library
+	scratch   *scratch.Maker
 	server    *rpcserver.Server
 	web       webUI
 	closers   []func() // in the order of opening
@@ -261,7 +263,7 @@ func (d *Daemon) openImages(ctx context.Context) error {
 		Dir: p.KernelsDir(), CacheDir: p.Cache, Store: d.store, Bases: d.initramfs, Log: d.log,
 	})
 	d.images = imagemgr.New(imagemgr.Config{
-		Dir: p.ImagesDir(), CacheDir: p.Cache, Store: d.store, Kernels: d.kernels, Points: d.opts.Failpoints, Log: d.log,
+		Dir: p.ImagesDir(), CacheDir: p.Cache, Store: d.store, Kernels: d.kernels, Guests: scratchGuests{d}, Points: d.opts.Failpoints, Log: d.log,
 	})
 	return errors.Join(d.kernels.Sweep(ctx), d.images.Sweep(ctx))
 }
@@ -283,6 +285,7 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 		Dir: d.opts.Paths.TemplatesDir(), RunDir: d.opts.Paths.TemplateRunDir, Chain: chain, Agent: d.initramfs.AgentDigest,
 		On: c.WarmStarts, Taps: d.engine.taps, Budget: int64(c.TemplateBudget), Known: d.knows, Busy: d.ops.Busy, Points: d.opts.Failpoints, Log: d.log,
 	})
+	d.openScratch()
 	d.vms = vm.New(vm.Config{
 		Store: d.store, Images: d.images, Kernels: d.kernels, Drivers: drivers, Auto: d.engine.auto.Name(),
 		Chain: chain, Ports: d.net.ports, Templates: d.templates, Points: d.opts.Failpoints, Ops: d.ops, Dirs: d.opts.Paths, HostCPUs: runtime.NumCPU(), Log: d.log,
@@ -299,7 +302,7 @@ func (d *Daemon) openVMs(ctx context.Context) error {
 	})
 	d.onClose(d.vms.Close)
 	d.meter = meter.New(meter.Config{VMs: d.vms, Chain: chain, Every: time.Duration(c.StatsInterval), Log: d.log})
-	err := errors.Join(d.templates.Sweep(ctx), d.vms.Reconcile(ctx, capabilities.ReadHandle))
+	err := errors.Join(d.templates.Sweep(ctx), d.scratch.Sweep(ctx), d.vms.Reconcile(ctx, capabilities.ReadHandle))
 	pruneTemplates(ctx, d.templates, d.log)
 	return err
 }

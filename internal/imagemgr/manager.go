@@ -68,6 +68,7 @@ type Config struct {
 	Store    Store
 	Kernels  Kernels
 	Points   failpoint.Set // its steps are image.NAME
+	Guests   Guests
 	Log      *slog.Logger
 }
 

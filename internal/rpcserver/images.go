@@ -43,6 +43,14 @@ func imageMethods(s Services) []Method {
 				})
 				return api.OperationRef{ID: op.ID}, nil
 			}),
+		Call(Write, api.MethodImageRecipeBegin, "Begins to build an image by a recipe and returns the operation.",
+			func(_ context.Context, p api.ImageRecipe) (api.OperationRef, error) {
+				op := s.Ops.Begin("image.build", p.Name, func(ctx context.Context, op *opstate.Op) (any, error) {
+					img, err := s.Images.BuildRecipe(ctx, p, op)
+					return api.Ref{Ref: string(img.ID)}, err
+				})
+				return api.OperationRef{ID: op.ID}, nil
+			}),
 		Call(Write, api.MethodImagePullBegin, "Begins to make an image of an OCI image and returns the operation.",
 			func(_ context.Context, p api.ImagePull) (api.OperationRef, error) {
 				op := s.Ops.Begin("image.pull", p.Ref, func(ctx context.Context, op *opstate.Op) (any, error) {

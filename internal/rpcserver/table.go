@@ -31,6 +31,7 @@ type Images interface {
 	Get(ctx context.Context, ref string) (banger.Image, error)
 	Delete(ctx context.Context, ref string) error
 	BuildDebian(ctx context.Context, p api.ImageBuild, r opstate.Reporter) (banger.Image, error)
+	BuildRecipe(ctx context.Context, p api.ImageRecipe, r opstate.Reporter) (banger.Image, error)
 	Pull(ctx context.Context, p api.ImagePull, r opstate.Reporter) (banger.Image, error)
 	Users(ctx context.Context, id banger.ImageID) ([]string, error)
 }

@@ -96,6 +96,40 @@ func TestCrashes(t *testing.T) {
 	}
 }
 
+func TestBuildCrashes(t *testing.T) {
+	h := guests(t)
+	recipe := filepath.Join(t.TempDir(), "crashed.toml")
+	if err := os.WriteFile(recipe, []byte("base = \"debian\"\n[[step]]\nrun = \"echo made > /made\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []string{"disks.attach.done", "machine.attach.done", "scratch.booted", "scratch.done", "scratch.stopped", "scratch.taken"} {
+		t.Run("a daemon killed at "+step+" of a build leaves neither image nor machine", func(t *testing.T) {
+			h.must(t, "daemon", "stop")
+			t.Setenv("BANGER_FAILPOINTS", step+"=kill")
+			if out, err := h.banger("image", "build", "-f", recipe); err == nil {
+				t.Fatalf("the build succeeded although the daemon was killed:\n%s", out)
+			}
+			os.Unsetenv("BANGER_FAILPOINTS")
+			if names := h.must(t, "image", "list", "--quiet"); strings.Contains(names, "crashed") {
+				t.Errorf("half an image: %s", names)
+			}
+			for _, dir := range []string{"state/scratch", "run/scratch", "state/images/.staging-"} {
+				if left, err := filepath.Glob(filepath.Join(h.root, dir) + "*/*"); err != nil || len(left) > 0 {
+					t.Errorf("left behind: %v %v", left, err)
+				}
+			}
+			if left := h.left(); strings.Contains(left, "qemu") {
+				t.Errorf("left behind:\n%s", left)
+			}
+		})
+	}
+	h.must(t, "image", "build", "-f", recipe)
+	defer h.must(t, "image", "delete", "crashed")
+	if got := h.must(t, "vm", "run", "--rm", "--quiet", "--no-workspace", "--memory", "256M", "--image", "crashed", "--", "cat", "/made"); got != "made" {
+		t.Errorf("the guest has %q", got)
+	}
+}
+
 func TestKilledClient(t *testing.T) {
 	h := guests(t)
 	t.Run("when the client of vm run --rm is killed, its work is saved as a patch and its VM goes", func(t *testing.T) {

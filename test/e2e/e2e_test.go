@@ -107,7 +107,7 @@ func (h house) left() string {
 			fmt.Fprintf(&b, "%s: %s\n", path, bytes.ReplaceAll(line, []byte{0}, []byte{' '}))
 		}
 	}
-	for _, sub := range []string{"state/vms/*", "run/vms/*", "state/templates/making-*", "run/templates/*"} {
+	for _, sub := range []string{"state/vms/*", "run/vms/*", "state/templates/making-*", "run/templates/*", "state/scratch/*", "run/scratch/*"} {
 		dirs, err := filepath.Glob(filepath.Join(h.root, sub))
 		if err != nil {
 			return err.Error()

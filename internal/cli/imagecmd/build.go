@@ -7,15 +7,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/banger-vm/banger/api"
+	"github.com/banger-vm/banger/client"
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/cli/app"
 )
 
 func newBuild(a *app.App) *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "build", Short: "Build an image", Args: cobra.NoArgs,
-		Long: "Build an image from a distribution's packages. It is made without root where the host allows that, and without mounting anything.",
-	}
+	cmd := newBuildRecipe(a)
 	cmd.AddCommand(newBuildDebian(a))
 	return cmd
 }
@@ -77,18 +75,23 @@ func runBuildDebian(ctx context.Context, o *debianOptions) error {
 	if err != nil {
 		return err
 	}
-	begin, cancel := app.Undo(ctx)
-	op, err := c.ImageBuildBegin(begin, o.p)
+	return await(ctx, o.app, c, o.p.Name, o.quiet, func(ctx context.Context) (api.OperationRef, error) { return c.ImageBuildBegin(ctx, o.p) })
+}
+
+// await begins the build of the image name, waits for its end, and prints the name.
+func await(ctx context.Context, a *app.App, c *client.Client, name string, quiet bool, begin func(context.Context) (api.OperationRef, error)) error {
+	undo, cancel := app.Undo(ctx)
+	op, err := begin(undo)
 	cancel()
 	if err != nil {
 		return err
 	}
-	prog := o.app.Progress(o.quiet)
+	prog := a.Progress(quiet)
 	defer prog.End()
-	if _, err := o.app.Await(ctx, c, op.ID, prog); err != nil {
+	if _, err := a.Await(ctx, c, op.ID, prog); err != nil {
 		return err
 	}
 	prog.End()
-	_, err = fmt.Fprintln(o.app.Out, o.p.Name)
+	_, err = fmt.Fprintln(a.Out, name)
 	return err
 }

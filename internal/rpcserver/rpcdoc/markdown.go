@@ -92,6 +92,8 @@ func (c *contract) typeText(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
 		return "time"
+	case t == reflect.TypeFor[[]byte](): // encoding/json
+		return "string, base64"
 	case isLeaf(t):
 		return "any"
 	}

@@ -126,6 +126,8 @@ func (c *contract) schema(t reflect.Type) *schema {
 	switch {
 	case t == reflect.TypeFor[time.Time]():
 		return &schema{Type: "string", Format: "date-time"}
+	case t == reflect.TypeFor[[]byte](): // encoding/json
+		return &schema{Type: "string", Format: "byte"}
 	case isLeaf(t):
 		return &schema{}
 	}
