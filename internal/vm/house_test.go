@@ -49,13 +49,15 @@ type house struct {
 	chain     *capability.Chain
 	templates *template.Library
 
-	idleAfter time.Duration // Defaults.AutoStop
-	stubborn  atomic.Bool   // the guest does not power off when it is asked
-	sick      atomic.Value  // what root disks report, a string; empty: nothing is wrong
-	became    atomic.Value  // id of the VM that a template's guest became last
-	refuses   atomic.Bool   // a template's guest becomes nobody
-	asked     atomic.Int32  // how often guests were asked what they use
-	powerOffs atomic.Int32  // how often guests were asked to power off
+	idleAfter    time.Duration // Defaults.AutoStop
+	stubborn     atomic.Bool   // the guest does not power off when it is asked
+	sick         atomic.Value  // what root disks report, a string; empty: nothing is wrong
+	became       atomic.Value  // id of the VM that a template's guest became last
+	session      atomic.Bool   // a session runs in guests
+	sessionAsked atomic.Int32  // how often guests were asked for their sessions
+	refuses      atomic.Bool   // a template's guest becomes nobody
+	asked        atomic.Int32  // how often guests were asked what they use
+	powerOffs    atomic.Int32  // how often guests were asked to power off
 }
 
 func newHouse(t *testing.T) *house {
@@ -166,6 +168,14 @@ func (h *house) serveAgent(ctx context.Context, spec vmm.Spec, conn net.Conn) {
 				go h.host.PowerOff(spec.ID)
 			}
 			return api.Empty{}, nil
+		},
+		guestapi.MethodSessionList: func(context.Context, *call.Call) (any, error) {
+			h.sessionAsked.Add(1)
+			state := guestapi.SessionExited
+			if h.session.Load() {
+				state = guestapi.SessionRunning
+			}
+			return guestapi.SessionList{Sessions: []guestapi.Session{{ID: "111111111111", State: state}}}, nil
 		},
 		guestapi.MethodWorkStat: tree,
 		guestapi.MethodWorkIn: func(_ context.Context, c *call.Call) (any, error) {

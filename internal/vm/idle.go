@@ -70,12 +70,26 @@ func (s *Service) warnIdle(ctx context.Context, id banger.VMID) {
 	if err != nil {
 		return // deleted just now
 	}
+	if s.inSession(ctx, id) {
+		return
+	}
 	after := s.AutoStop(vm)
 	err = s.cfg.Store.AddEvent(ctx, api.Event{Type: api.EventVMIdle, ID: string(id), Name: vm.Name, State: vm.State.String(),
 		Message: fmt.Sprintf("it will be stopped in %s unless it is used", min(usage.Warning, after/2))})
 	if err != nil {
 		s.log.Error("warn of an idle vm", "vm", vm.Name, "err", err)
 	}
+}
+
+// inSession reports whether a session runs in a VM, which is then in use.
+func (s *Service) inSession(ctx context.Context, id banger.VMID) bool {
+	run := s.Run(id)
+	if run == nil || !usage.InSession(ctx, run.Link) {
+		return false
+	}
+	s.idle.Use(id, +1)
+	s.idle.Use(id, -1)
+	return true
 }
 
 // stopIdle stops a VM unless it was used while its lock was waited for.
@@ -92,6 +106,9 @@ func (s *Service) stopIdle(ctx context.Context, id banger.VMID) {
 		defer unlock()
 		if !s.idle.Expired(id) || vm.State == banger.Paused {
 			return nil // who paused it will say when it goes on
+		}
+		if s.inSession(ctx, id) { // one was started since the warning
+			return nil
 		}
 		return s.stopLocked(ctx, vm, 0, fmt.Sprintf("stopped because it was not used for %s", s.AutoStop(vm)), op)
 	})

@@ -66,6 +66,18 @@ func TestReapIdle(t *testing.T) {
 		again()
 		h.wait("web", banger.Stopped)
 	})
+	t.Run("one in which a session runs is in use, though nobody is attached to it", func(t *testing.T) {
+		h := newHouse(t)
+		h.must(h.create(api.VMCreate{Name: "web", Start: true, AutoStopMS: &soon}))
+		h.session.Store(true)
+		h.reap()
+		h.eventually("the reaper has come again and again", func() bool { return h.sessionAsked.Load() > 4 })
+		if h.state("web") != banger.Running {
+			t.Fatalf("state %s", h.state("web"))
+		}
+		h.session.Store(false)
+		h.wait("web", banger.Stopped)
+	})
 	t.Run("the configured time holds for VMs without one of their own, and after a restart of the daemon", func(t *testing.T) {
 		h := newHouse(t)
 		h.must(h.create(api.VMCreate{Name: "web", Start: true}))

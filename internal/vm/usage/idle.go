@@ -1,7 +1,8 @@
 // Package usage knows who uses VMs, and tells when nobody does: [Idle] for VMs that are stopped when they were not used for some
 // time, [Leases] for those that belong to a client and go when that goes. Both only count and tell; package vm acts.
 //
-// A VM is in use while a command, a copy, a workspace stream, an SSH or any other connection into its guest is open.
+// A VM is in use while a command, a copy, a workspace stream, an SSH or any other connection into its guest is open, and while a session
+// runs in it: see [InSession].
 //
 // Locks: each type has one leaf mutex, and calls nobody under it.
 package usage
