@@ -187,7 +187,8 @@ func TestClientGone(t *testing.T) {
 			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			c := shell(t, "exec 3>"+fifo+"; trap 'echo hung up >&3; exit' HUP; echo ready >&3; "+child+" 3>&- & wait")
+			// Of one that writes, the pipe may end before the signal comes.
+			c := shell(t, "exec 3>"+fifo+"; trap 'echo hung up >&3; exit' HUP; echo ready >&3; "+child+" 3>&- & wait; sleep 1000 3>&- & wait")
 			f, err := os.Open(fifo)
 			if err != nil {
 				t.Fatal(err)
