@@ -62,7 +62,8 @@ func bye(ctx context.Context, ws *websocket.Conn, end string) {
 }
 
 func run(ctx context.Context, ws *websocket.Conn, connect func(context.Context) (*client.Client, error), ref string) error {
-	ctx, cancel := context.WithCancel(ctx)
+	// The shell's context is not the WebSocket's: a read whose context ends takes the connection with it, and the last message.
+	shell, cancel := context.WithCancel(ctx)
 	defer cancel()
 	kind, first, err := ws.Read(ctx)
 	if err != nil {
@@ -78,7 +79,7 @@ func run(ctx context.Context, ws *websocket.Conn, connect func(context.Context) 
 	}
 	in, typed := io.Pipe()
 	defer in.Close()
-	proc, err := c.VMExec(ctx, api.VMExec{Ref: api.Ref{Ref: ref}, ExecSpec: guestapi.ExecSpec{
+	proc, err := c.VMExec(shell, api.VMExec{Ref: api.Ref{Ref: ref}, ExecSpec: guestapi.ExecSpec{
 		TTY: true, Size: &size, Login: true, Env: []string{"TERM=xterm-256color"},
 	}}, client.Stdio{In: in, Out: screen{ctx, ws}})
 	if err != nil {
