@@ -216,7 +216,8 @@ func (l *lab) test(t *testing.T, s suite, program string) {
 	l.must(t, "cp", program, vmName+":"+dir+"/test")
 	args := []string{"exec", "-C", dir, "-e", "BANGER_LAB=" + guestAt}
 	if os.Getenv("BANGER_FIRECRACKER") != "" {
-		args = append(args, "-e", "BANGER_FIRECRACKER="+guestAt+"/firecracker")
+		// Its suite links the guest's files into directories of its own, which are to be on the same file system.
+		args = append(args, "-e", "BANGER_FIRECRACKER="+guestAt+"/firecracker", "-e", "TMPDIR=/root")
 	}
 	args = append(args, vmName, "--", dir+"/test", "-test.v=test2json", "-test.timeout=15m", "-test.run="+s.run)
 	out, err := l.command(t.Context(), args...).CombinedOutput()
