@@ -85,7 +85,7 @@ func TestWarmStart(t *testing.T) {
 		}
 	})
 	t.Run("it reaches the network, and ssh reaches it", func(t *testing.T) {
-		h.must(t, "exec", "w1", "--", "ping", "-c", "1", "-W", "20", "10.0.2.2")
+		h.must(t, "exec", "w1", "--", "ping", "-c", "1", "-W", "20", "10.0.2.2") // the gateway, which answers itself
 		if got := h.must(t, "ssh", "w1", "--", "hostname"); got != "w1" {
 			t.Errorf("got %q", got)
 		}
