@@ -20,6 +20,18 @@ func Undo(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 }
 
+// Operate begins an operation and awaits it, as [App.Await] says. The request that begins it is not cut by an interrupt: an operation
+// whose id never arrived could not be cancelled.
+func (a *App) Operate(ctx context.Context, c *client.Client, p *Progress, begin func(context.Context) (api.OperationRef, error)) (api.Ref, error) {
+	uncut, cancel := Undo(ctx)
+	op, err := begin(uncut)
+	cancel()
+	if err != nil {
+		return api.Ref{}, err
+	}
+	return a.Await(ctx, c, op.ID, p)
+}
+
 // Await shows an operation's progress until it ends and returns what it made, which is empty unless it succeeded. When ctx
 // ends first, the operation is cancelled and has been undone when Await returns ctx's cause; one that had succeeded all the
 // same returns both, and the caller must undo it.

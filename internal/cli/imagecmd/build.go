@@ -80,18 +80,12 @@ func runBuildDebian(ctx context.Context, o *debianOptions) error {
 
 // await begins the build of the image name, waits for its end, and prints the name.
 func await(ctx context.Context, a *app.App, c *client.Client, name string, quiet bool, begin func(context.Context) (api.OperationRef, error)) error {
-	undo, cancel := app.Undo(ctx)
-	op, err := begin(undo)
-	cancel()
-	if err != nil {
-		return err
-	}
 	prog := a.Progress(quiet)
 	defer prog.End()
-	if _, err := a.Await(ctx, c, op.ID, prog); err != nil {
+	if _, err := a.Operate(ctx, c, prog, begin); err != nil {
 		return err
 	}
 	prog.End()
-	_, err = fmt.Fprintln(a.Out, name)
+	_, err := fmt.Fprintln(a.Out, name)
 	return err
 }

@@ -79,15 +79,9 @@ func runPull(ctx context.Context, o *pullOptions) error {
 	if o.p.Ref, err = absolute(o.p.Ref); err != nil {
 		return err
 	}
-	begin, cancel := app.Undo(ctx)
-	op, err := c.ImagePullBegin(begin, o.p)
-	cancel()
-	if err != nil {
-		return err
-	}
 	prog := o.app.Progress(o.quiet)
 	defer prog.End()
-	done, err := o.app.Await(ctx, c, op.ID, prog)
+	done, err := o.app.Operate(ctx, c, prog, func(ctx context.Context) (api.OperationRef, error) { return c.ImagePullBegin(ctx, o.p) })
 	if err != nil {
 		return err
 	}

@@ -68,15 +68,9 @@ func runImport(ctx context.Context, o *importOptions) error {
 	if err != nil {
 		return err
 	}
-	begin, cancel := app.Undo(ctx)
-	op, err := c.KernelImportBegin(begin, o.p)
-	cancel()
-	if err != nil {
-		return err
-	}
 	prog := o.app.Progress(o.quiet)
 	defer prog.End()
-	made, err := o.app.Await(ctx, c, op.ID, prog)
+	made, err := o.app.Operate(ctx, c, prog, func(ctx context.Context) (api.OperationRef, error) { return c.KernelImportBegin(ctx, o.p) })
 	if err != nil {
 		return err
 	}

@@ -85,15 +85,9 @@ func runBuild(ctx context.Context, o *buildOptions) error {
 	if err != nil {
 		return err
 	}
-	begin, cancel := app.Undo(ctx)
-	op, err := c.TemplateBuildBegin(begin, o.p)
-	cancel()
-	if err != nil {
-		return err
-	}
 	prog := o.app.Progress(o.quiet)
 	defer prog.End()
-	done, err := o.app.Await(ctx, c, op.ID, prog)
+	done, err := o.app.Operate(ctx, c, prog, func(ctx context.Context) (api.OperationRef, error) { return c.TemplateBuildBegin(ctx, o.p) })
 	if err != nil {
 		return err
 	}

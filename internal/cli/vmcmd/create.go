@@ -62,14 +62,7 @@ func runCreate(ctx context.Context, o *createOptions) error {
 
 // Create creates a VM with progress. When ctx ends meanwhile nothing is left of it.
 func Create(ctx context.Context, a *app.App, c *client.Client, p api.VMCreate, prog *app.Progress) (api.VM, error) {
-	// The request is not cut by an interrupt: an operation whose id never arrived could not be cancelled.
-	begin, cancel := app.Undo(ctx)
-	op, err := c.VMCreateBegin(begin, p)
-	cancel()
-	if err != nil {
-		return api.VM{}, err
-	}
-	made, err := a.Await(ctx, c, op.ID, prog)
+	made, err := a.Operate(ctx, c, prog, func(ctx context.Context) (api.OperationRef, error) { return c.VMCreateBegin(ctx, p) })
 	if err == nil {
 		var vm api.VM
 		if vm, err = c.VMGet(ctx, made.Ref); err == nil {
