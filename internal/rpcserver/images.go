@@ -13,6 +13,14 @@ func imageMethods(s Services) []Method {
 		users, err := s.Images.Users(ctx, img.ID)
 		return imageOut(img, users), err
 	}
+	// begin begins an operation that makes an image.
+	begin := func(kind, subject string, fn func(context.Context, *opstate.Op) (banger.Image, error)) (api.OperationRef, error) {
+		op := s.Ops.Begin(kind, subject, func(ctx context.Context, op *opstate.Op) (any, error) {
+			img, err := fn(ctx, op)
+			return api.Ref{Ref: string(img.ID)}, err
+		})
+		return api.OperationRef{ID: op.ID}, nil
+	}
 	return []Method{
 		Call(Read, api.MethodImageList, "Lists images.",
 			func(ctx context.Context, _ api.Empty) (api.ImageList, error) {
@@ -37,27 +45,19 @@ func imageMethods(s Services) []Method {
 			}),
 		Call(Write, api.MethodImageBuildBegin, "Begins to build a Debian image and returns the operation.",
 			func(_ context.Context, p api.ImageBuild) (api.OperationRef, error) {
-				op := s.Ops.Begin("image.build", p.Name, func(ctx context.Context, op *opstate.Op) (any, error) {
-					img, err := s.Images.BuildDebian(ctx, p, op)
-					return api.Ref{Ref: string(img.ID)}, err
+				return begin("image.build", p.Name, func(ctx context.Context, op *opstate.Op) (banger.Image, error) {
+					return s.Images.BuildDebian(ctx, p, op)
 				})
-				return api.OperationRef{ID: op.ID}, nil
 			}),
 		Call(Write, api.MethodImageRecipeBegin, "Begins to build an image by a recipe and returns the operation.",
 			func(_ context.Context, p api.ImageRecipe) (api.OperationRef, error) {
-				op := s.Ops.Begin("image.build", p.Name, func(ctx context.Context, op *opstate.Op) (any, error) {
-					img, err := s.Images.BuildRecipe(ctx, p, op)
-					return api.Ref{Ref: string(img.ID)}, err
+				return begin("image.build", p.Name, func(ctx context.Context, op *opstate.Op) (banger.Image, error) {
+					return s.Images.BuildRecipe(ctx, p, op)
 				})
-				return api.OperationRef{ID: op.ID}, nil
 			}),
 		Call(Write, api.MethodImagePullBegin, "Begins to make an image of an OCI image and returns the operation.",
 			func(_ context.Context, p api.ImagePull) (api.OperationRef, error) {
-				op := s.Ops.Begin("image.pull", p.Ref, func(ctx context.Context, op *opstate.Op) (any, error) {
-					img, err := s.Images.Pull(ctx, p, op)
-					return api.Ref{Ref: string(img.ID)}, err
-				})
-				return api.OperationRef{ID: op.ID}, nil
+				return begin("image.pull", p.Ref, func(ctx context.Context, op *opstate.Op) (banger.Image, error) { return s.Images.Pull(ctx, p, op) })
 			}),
 	}
 }
