@@ -27,6 +27,7 @@ import (
 	"github.com/banger-vm/banger/internal/banger"
 	"github.com/banger-vm/banger/internal/failpoint"
 	"github.com/banger-vm/banger/internal/guest"
+	"github.com/banger-vm/banger/internal/host"
 	"github.com/banger-vm/banger/internal/opstate"
 	"github.com/banger-vm/banger/internal/preflight"
 	"github.com/banger-vm/banger/internal/vmm"
@@ -187,6 +188,20 @@ func (c *Chain) Destroy(ctx context.Context, r *Run) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// disposeTimeout bounds how long it may take to end a run and remove what it has.
+const disposeTimeout = 30 * time.Second
+
+// Dispose ends a run that is no VM's and removes its directory, although the request may have ended. When the machine does not end the
+// directory stays, for its handle is in it.
+func (c *Chain) Dispose(ctx context.Context, r *Run) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), disposeTimeout)
+	defer cancel()
+	if err := c.Detach(ctx, r); err != nil {
+		return err
+	}
+	return errors.Join(c.Destroy(ctx, r), host.RemoveDir(r.Dir))
 }
 
 // Measure adds up what the capabilities of a VM take. What cannot be measured counts nothing and is in the error.

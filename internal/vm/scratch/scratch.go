@@ -89,7 +89,7 @@ func (m *Maker) Run(ctx context.Context, w Work, rep opstate.Reporter) (err erro
 	if err := host.PrivateDir(r.Dir); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, m.end(ctx, r)) }()
+	defer func() { err = errors.Join(err, m.cfg.Chain.Dispose(ctx, r)) }()
 	if err := m.cfg.Chain.Attach(ctx, r); err != nil {
 		return err
 	}
@@ -184,21 +184,8 @@ func powerOff(ctx context.Context, r *capability.Run, conn *guest.Conn) error {
 	}
 }
 
-const (
-	// offTimeout is many times what a guest takes to write what it has and end.
-	offTimeout = 2 * time.Minute
-	endTimeout = 30 * time.Second
-)
-
-// end ends the machine of a run and removes its directory.
-func (m *Maker) end(ctx context.Context, r *capability.Run) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	if err := m.cfg.Chain.Detach(ctx, r); err != nil {
-		return err // the directory stays, for the machine's handle is in it
-	}
-	return errors.Join(m.cfg.Chain.Destroy(ctx, r), host.RemoveDir(r.Dir))
-}
+// offTimeout is many times what a guest takes to write what it has and end.
+const offTimeout = 2 * time.Minute
 
 // Sweep ends and removes what an earlier daemon was working with when it ended.
 func (m *Maker) Sweep(ctx context.Context) error {
@@ -209,7 +196,7 @@ func (m *Maker) Sweep(ctx context.Context) error {
 	var errs []error
 	for _, e := range entries {
 		m.cfg.Log.Info("removing a guest whose work was not finished", "id", e.Name())
-		if err := m.end(ctx, m.bare(banger.VMID(e.Name()), opstate.Discard)); err != nil {
+		if err := m.cfg.Chain.Dispose(ctx, m.bare(banger.VMID(e.Name()), opstate.Discard)); err != nil {
 			errs = append(errs, fmt.Errorf("guest %s: %w", e.Name(), err))
 		}
 	}

@@ -301,26 +301,13 @@ func (l *Library) Sweep(ctx context.Context) error {
 		id := banger.VMID(strings.TrimPrefix(filepath.Base(dir), makingPrefix))
 		r := capability.Run{VM: banger.VM{ID: id, Name: "template"}, Dir: dir, RunDir: l.cfg.RunDir(id), Report: opstate.Discard, Making: true}
 		l.cfg.Log.Info("removing a template that was not finished", "dir", dir)
-		errs = append(errs, l.end(ctx, &r))
+		errs = append(errs, l.cfg.Chain.Dispose(ctx, &r))
 	}
 	return errors.Join(errs...)
 }
 
-// end ends the machine of a template's run and removes its directory.
-func (l *Library) end(ctx context.Context, r *capability.Run) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
-	defer cancel()
-	if err := l.cfg.Chain.Detach(ctx, r); err != nil {
-		return err
-	}
-	return errors.Join(l.cfg.Chain.Destroy(ctx, r), host.RemoveDir(r.Dir))
-}
-
-const (
-	endTimeout = 30 * time.Second
-	// makingPrefix is before the id of the machine in the name of a template's directory while it is made.
-	makingPrefix = "making-"
-)
+// makingPrefix is before the id of the machine in the name of a template's directory while it is made.
+const makingPrefix = "making-"
 
 // Saver is what the machine of a template must be.
 func saver(m vmm.Machine) (vmm.Saver, error) {

@@ -136,10 +136,10 @@ func (l *Library) makeOne(ctx context.Context, w wish) (err error) {
 		return err
 	}
 	if err := l.fill(ctx, r, w.key); err != nil {
-		return errors.Join(err, l.end(ctx, r))
+		return errors.Join(err, l.cfg.Chain.Dispose(ctx, r))
 	}
 	if err := l.publish(ctx, r.Dir, l.dir(w.key)); err != nil {
-		return errors.Join(err, l.end(ctx, r))
+		return errors.Join(err, l.cfg.Chain.Dispose(ctx, r))
 	}
 	return nil
 }
